@@ -1,0 +1,115 @@
+"""Rewind: an event store that talks ZeroMQ.
+
+``connect(endpoint)`` reaches a daemon, ``open(url)`` a store in this process; both give a
+``Client``. ``connect_async`` and ``open_async`` give an ``AsyncClient``. See docs/python.rst.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from rewind.errors import (
+    BadConfiguration,
+    BadRequest,
+    CannotBind,
+    ClientError,
+    Closed,
+    Forbidden,
+    IdConflict,
+    Internal,
+    Overloaded,
+    RequestError,
+    RewindError,
+    ShuttingDown,
+    StorageFull,
+    StoreChanged,
+    StoreDamaged,
+    StoreError,
+    StoreFailed,
+    StoreForeign,
+    StoreLocked,
+    StoreNotCreated,
+    StoreNotPermitted,
+    TooLarge,
+    Unavailable,
+    UnknownCommand,
+    UnknownEvent,
+    WrongExpectedVersion,
+)
+from rewind.events import ANY, NO_STREAM, STREAM_EXISTS, Appended, Event, NewEvent
+from rewind.release import __version__
+
+if TYPE_CHECKING:
+    from rewind.async_client import AsyncClient, AsyncSubscription, connect_async, open_async
+    from rewind.client import Client, Subscription, connect, open
+    from rewind.session import Info
+
+__all__ = [
+    "ANY",
+    "NO_STREAM",
+    "STREAM_EXISTS",
+    "Appended",
+    "AsyncClient",
+    "AsyncSubscription",
+    "BadConfiguration",
+    "BadRequest",
+    "CannotBind",
+    "Client",
+    "ClientError",
+    "Closed",
+    "Event",
+    "Forbidden",
+    "IdConflict",
+    "Info",
+    "Internal",
+    "NewEvent",
+    "Overloaded",
+    "RequestError",
+    "RewindError",
+    "ShuttingDown",
+    "StorageFull",
+    "StoreChanged",
+    "StoreDamaged",
+    "StoreError",
+    "StoreFailed",
+    "StoreForeign",
+    "StoreLocked",
+    "StoreNotCreated",
+    "StoreNotPermitted",
+    "Subscription",
+    "TooLarge",
+    "Unavailable",
+    "UnknownCommand",
+    "UnknownEvent",
+    "WrongExpectedVersion",
+    "__version__",
+    "connect",
+    "connect_async",
+    "open",
+    "open_async",
+]
+
+# Imported when first used, so that ``import rewind`` costs little.
+_LATER = {
+    "connect": "rewind.client",
+    "open": "rewind.client",
+    "Client": "rewind.client",
+    "Subscription": "rewind.client",
+    "connect_async": "rewind.async_client",
+    "open_async": "rewind.async_client",
+    "AsyncClient": "rewind.async_client",
+    "AsyncSubscription": "rewind.async_client",
+    "Info": "rewind.session",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'rewind' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(_LATER[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

@@ -1,0 +1,5 @@
+"""``python -m rewind`` is ``rewind``."""
+
+from rewind.cli import main
+
+main()

@@ -1,0 +1,220 @@
+"""LevelDB through plyvel: the default store where plyvel is installed.
+
+Records lie in blocks (blocks.py) under ``e <last position>``; the index (index.py) lies beside
+them in the same database, so one synced write batch is one commit, all or nothing.
+
+LevelDB answers a synced write after its log file was synced (fdatasync), and syncs the names of
+its own files. Memory: two write buffers, the block cache, and the index and filter blocks of open
+tables, which are mapped files; the bounds are below.
+
+What LevelDB cannot tell: a damaged length near the end of its own log file from a write that was
+never finished. Everything behind it is then gone without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import plyvel
+
+from rewind.backends import blocks
+from rewind.backends.directory import Directory
+from rewind.backends.index import Index, after_prefix, pack_u64
+from rewind.backends.records import check_records, records_of, take, take_joined
+from rewind.errors import Behind, StoreDamaged, StoreFailed, StoreNotPermitted
+from rewind.events import Record, decode_key, own_id_prefix
+
+# Larger ones make fewer compactions, but each of them holds writes up longer.
+WRITE_BUFFER_BYTES = 32 * 1024 * 1024
+BLOCK_CACHE_BYTES = 32 * 1024 * 1024  # the index blocks of a working set
+TABLE_FILE_BYTES = 8 * 1024 * 1024  # 10 million small events stay below LevelDB's open-file bound
+BLOOM_BITS = 10  # 1 % false positives: a new stream or id costs 2 us, not a disk read
+
+_BLOCK_START = b"e"
+_BLOCK_STOP = after_prefix(_BLOCK_START)
+
+
+class LevelDB:
+    """plyvel as ``KeyValues``, with its errors in our words."""
+
+    def __init__(self, path: Path, create: bool) -> None:
+        if not create:
+            _check_present(path)
+        try:
+            self._db = plyvel.DB(
+                str(path),
+                create_if_missing=create,
+                paranoid_checks=True,
+                write_buffer_size=WRITE_BUFFER_BYTES,
+                lru_cache_size=BLOCK_CACHE_BYTES,
+                max_file_size=TABLE_FILE_BYTES,
+                bloom_filter_bits=BLOOM_BITS,
+            )
+        except plyvel.CorruptionError as error:
+            raise StoreDamaged(f"LevelDB in {path} is damaged: {_said(error)}") from error
+        except plyvel.Error as error:
+            if "does not exist" in _said(error) or "missing files" in _said(error):
+                raise StoreDamaged(f"LevelDB in {path} has lost files: {_said(error)}") from error
+            if "Permission denied" in _said(error):
+                raise StoreNotPermitted(f"cannot open LevelDB in {path}: {_said(error)}") from error
+            raise StoreFailed(f"cannot open LevelDB in {path}: {_said(error)}") from error
+
+    def get(self, key: bytes, verify: bool = True) -> bytes | None:
+        try:
+            return self._db.get(key, verify_checksums=verify)  # type: ignore[no-any-return]
+        except plyvel.CorruptionError as error:
+            raise StoreDamaged(f"LevelDB reports damage: {_said(error)}") from error
+        except plyvel.Error as error:
+            raise StoreFailed(f"LevelDB cannot read: {_said(error)}") from error
+
+    def scan(
+        self, start: bytes, stop: bytes, reverse: bool = False, verify: bool = True
+    ) -> Iterator[tuple[bytes, bytes]]:
+        # In reverse, plyvel 1.5.1 loses a range of exactly one key: the lower bound is ours to keep.
+        lower = None if reverse else start
+        try:
+            with self._db.iterator(
+                start=lower, stop=stop, reverse=reverse, verify_checksums=verify
+            ) as entries:
+                for entry in entries:
+                    if entry[0] < start:
+                        return
+                    yield entry
+        except plyvel.CorruptionError as error:
+            raise StoreDamaged(f"LevelDB reports damage: {_said(error)}") from error
+        except plyvel.Error as error:
+            raise StoreFailed(f"LevelDB cannot read: {_said(error)}") from error
+
+    def write(self, entries: Sequence[tuple[bytes, bytes]], sync: bool) -> None:
+        """Put all entries or none."""
+        batch = self._db.write_batch(sync=sync)
+        put = batch.put
+        for key, value in entries:
+            put(key, value)
+        try:
+            batch.write()
+        except plyvel.Error as error:
+            raise StoreFailed(f"LevelDB cannot write: {_said(error)}") from error
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def _check_present(path: Path) -> None:
+    """LevelDB would make the directory and its lock before it finds out."""
+    try:
+        if not (path / "CURRENT").exists():
+            raise StoreDamaged(f"LevelDB in {path} has lost files: CURRENT is missing")
+    except PermissionError as error:
+        raise StoreNotPermitted(f"cannot open LevelDB in {path}: {error.strerror}") from error
+
+
+def _said(error: Exception) -> str:
+    text = error.args[0] if error.args else str(error)
+    return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+
+
+class Store:
+    """Blocks of records and their index in one LevelDB."""
+
+    scheme = "leveldb"
+    format_version = 1
+    durability = "fsync"
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self.path: Path | None = directory.path
+        self.store_id = directory.store_id
+        self._db = LevelDB(directory.path / "leveldb", create=directory.created)
+        directory.finish()
+        self._index = Index(self._db, own_id_prefix(self.store_id))
+        self.versions = self._index.versions
+        self.positions = self._index.positions
+        self.appends = self._index.appends
+        self.streams = self._index.streams
+        self._head, self._last_time = self._find_last()
+
+    def _find_last(self) -> tuple[int, int]:
+        for key, block in self._db.scan(_BLOCK_START, _BLOCK_STOP, reverse=True):
+            last = int.from_bytes(key[1:], "big")
+            return last, decode_key(blocks.decode(block, last).record(last)).recorded_at_ns
+        return 0, 0
+
+    def last(self) -> tuple[int, int]:
+        return self._head, self._last_time
+
+    def commit(
+        self,
+        records: Sequence[Record],
+        append_ids: Sequence[tuple[bytes, int, int]],
+        after: int,
+    ) -> None:
+        if after != self._head:
+            raise Behind(self._head)
+        runs = list(blocks.split(records))
+        ends = [run[-1].event.position for run in runs]
+        entries = [
+            (_BLOCK_START + pack_u64(end), blocks.encode(run))
+            for end, run in zip(ends, runs, strict=True)
+        ]
+        entries += self._index.entries(records, append_ids, ends)
+        self._db.write(entries, sync=True)
+        last = records[-1].event
+        self._head, self._last_time = last.position, last.recorded_at_ns
+
+    def read(
+        self, after: int, until: int, limit: int, bytes_max: int, backwards: bool = False
+    ) -> list[bytes]:
+        found = self._blocks(after, min(until, self._head), backwards)
+        return take(records_of(found, after, until, backwards), limit, bytes_max)
+
+    def chunk(self, after: int, until: int, limit: int, bytes_max: int) -> tuple[int, list[bytes]]:
+        found = self._blocks(after, min(until, self._head), False)
+        return take_joined(found, after, until, limit, bytes_max)
+
+    def read_stream(
+        self,
+        stream: str,
+        after: int,
+        until: int,
+        limit: int,
+        bytes_max: int,
+        backwards: bool = False,
+    ) -> list[bytes]:
+        found = self._index.records(stream, after, until, backwards, self._block)
+        return take(found, limit, bytes_max)
+
+    def _block(self, last: int) -> blocks.Block:
+        block = self._db.get(_BLOCK_START + pack_u64(last), verify=False)  # blocks.decode does
+        if block is None:
+            raise StoreDamaged(f"the block ending at position {last} is missing")
+        return blocks.decode(block, last)
+
+    def _blocks(self, after: int, until: int, backwards: bool) -> Iterator[blocks.Block]:
+        """The blocks with the positions ``after < n <= until``, without a hole."""
+        if after >= until:
+            return
+        start, stop = _BLOCK_START + pack_u64(after + 1), _BLOCK_STOP
+        if backwards:
+            # A block is filed under its last position: the one holding `until` may end beyond it.
+            for key, _ in self._db.scan(_BLOCK_START + pack_u64(until), _BLOCK_STOP):
+                stop = key + b"\0"
+                break
+        expected = until if backwards else after + 1
+        for key, data in self._db.scan(start, stop, backwards, verify=False):
+            block = blocks.decode(data, int.from_bytes(key[1:], "big"))
+            if not block.first <= expected <= block.last:
+                break
+            yield block
+            expected = block.first - 1 if backwards else block.last + 1
+            if not after < expected <= until:
+                return
+        raise StoreDamaged(f"position {expected} is missing")
+
+    def check(self) -> Iterator[str]:
+        yield from check_records(self)
+
+    def close(self) -> None:
+        self._db.close()
+        self._directory.close()

@@ -1,0 +1,365 @@
+"""Append-only files: the easiest store to copy, to back up and to reason about.
+
+::
+
+    PATH/segments/...       every event, in checksummed frames (segments.py): this is the store
+    PATH/index-leveldb/     finds them: made from the segments, and made again when in doubt
+    PATH/index-sqlite/      the same where plyvel is not installed
+
+    index.py's keys, and    f <last position of a block> -> segment, offset, length
+                            c -> store id, last position, segment, offset covered by the index
+
+Integers in the index are 8 bytes, big-endian. A commit is durable when its frames are synced. Its
+index entries follow in one atomic write that is not synced, and says how far the index reaches;
+so after a crash the index may be behind the segments, and opening replays what it lacks. Copying
+``segments/`` and ``rewind.json`` copies the store.
+
+An index that is missing, broken or another store's is deleted and built from them: the log says so.
+One that is ahead of the segments is a witness that they have lost acknowledged events: the store is
+not opened.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from rewind.backends import blocks, default_scheme
+from rewind.backends.directory import Directory
+from rewind.backends.index import Index, KeyValues, after_prefix, pack_u64
+from rewind.backends.records import check_records, records_of, take, take_joined
+from rewind.backends.segments import HEAD_BYTES, Commit, Place, Segments
+from rewind.errors import Behind, StoreDamaged, StoreError, StoreFailed, StoreNotPermitted
+from rewind.events import Record, decode_event, decode_key, own_id_prefix
+
+REPLAY_ENTRIES = 20_000  # index entries put at once when replaying: a few MiB
+
+_BLOCK = b"f"
+_BLOCK_STOP = after_prefix(_BLOCK)
+_COVERED = b"c"
+_PLACE = struct.Struct(">QQQ")
+_COVER = struct.Struct(">16sQQQ")
+
+Entries = Sequence[tuple[bytes, bytes]]
+
+log = logging.getLogger("rewind")
+
+
+class Store:
+    """Segments, and an index derived from them.
+
+    ``index`` names the engine of the index, a key of ``ENGINES``; None takes that of the default store.
+    """
+
+    scheme = "log"
+    format_version = 1
+    durability = "fsync"
+
+    def __init__(self, directory: Directory, index: str | None = None) -> None:
+        self._directory = directory
+        self.path: Path | None = directory.path
+        self.store_id = directory.store_id
+        self._segments = Segments(directory.path / "segments", self.store_id, directory.created)
+        try:
+            self._keys, covered = self._open_index(directory, index or default_scheme())
+            try:
+                self._begin_use(covered)
+            except BaseException:
+                self._keys.close()
+                raise
+        except BaseException:
+            self._segments.close()
+            raise
+        directory.finish()
+
+    def _begin_use(self, covered: _Covered) -> None:
+        self._index = Index(self._keys, own_id_prefix(self.store_id), self._keys.damaged)
+        self.versions = self._index.versions
+        self.positions = self._index.positions
+        self.appends = self._index.appends
+        self.streams = self._index.streams
+        self._check_joints(covered)
+        self._head = self._replay(covered)
+        self._last_time = 0
+        if self._head:
+            last = self._segments.block(self._place_of(self._head)).record(self._head)
+            self._last_time = decode_key(last).recorded_at_ns
+
+    # --- the index ---
+
+    def _open_index(self, directory: Directory, engine: str) -> tuple[_Keys, _Covered]:
+        """The index if it is fit for use, else a new one; and how far it reaches."""
+        path = directory.path / f"index-{engine}"
+        for other in set(ENGINES) - {engine}:
+            _delete(directory.path / f"index-{other}")  # it would fall behind and mislead
+        if not directory.created:
+            try:
+                return self._open_existing(path, engine)
+            except (StoreNotPermitted, _EndLost):
+                raise
+            except StoreError as reason:
+                log.warning("%s cannot be used and is built from the segments: %s", path, reason)
+        _delete(path)
+        keys = _Keys(path, engine, create=True)
+        covered = _Covered(0, 1, HEAD_BYTES)
+        keys.write([self._covered_entry(covered)])
+        return keys, covered
+
+    def _open_existing(self, path: Path, engine: str) -> tuple[_Keys, _Covered]:
+        if not path.exists():
+            raise StoreDamaged("it is missing")
+        keys = _Keys(path, engine, create=False)
+        try:
+            return keys, self._read_covered(keys)
+        except BaseException:
+            keys.close()
+            raise
+
+    def _read_covered(self, keys: KeyValues) -> _Covered:
+        value = keys.get(_COVERED)
+        if value is None or len(value) != _COVER.size:
+            raise StoreDamaged("it does not say how far it reaches")
+        store_id, *rest = _COVER.unpack(value)
+        covered = _Covered(*rest)
+        if store_id != self.store_id.bytes:
+            raise StoreDamaged("it is the index of another store")
+        if self._segments.size(covered.segment) < covered.offset:
+            raise _EndLost(
+                f"{self._segments.file(covered.segment)} ends before position {covered.last}, which "
+                "the index knows: events that were acknowledged are gone. Restore the segments from "
+                "a copy, or remove the index beside them to go on without those events"
+            )
+        return covered
+
+    def _covered_entry(self, covered: _Covered) -> tuple[bytes, bytes]:
+        return _COVERED, _COVER.pack(self.store_id.bytes, *covered)
+
+    def _check_joints(self, covered: _Covered) -> None:
+        """No segment that the index covers is missing: a block ends where the next one begins."""
+        for segment, following in pairwise(self._segments.firsts):
+            if following <= covered.segment and self._place_of(following - 1).segment != segment:
+                raise StoreDamaged(
+                    f"a segment is missing between {self._segments.file(segment)} "
+                    f"and {self._segments.file(following)}"
+                )
+
+    def _replay(self, covered: _Covered) -> int:
+        """Bring the index up to the end of the segments, and these into order; the head."""
+        pending: list[tuple[bytes, bytes]] = []
+        for commit in self._segments.commits(covered.segment, covered.offset, covered.last + 1):
+            pending += self._entries_of(commit)
+            covered = _Covered(commit.last, commit.segment, commit.end)
+            if len(pending) >= REPLAY_ENTRIES:
+                self._keys.write([*pending, self._covered_entry(covered)])
+                pending.clear()
+        if pending:
+            self._keys.write([*pending, self._covered_entry(covered)])
+        in_last = covered.segment == self._segments.firsts[-1]
+        self._segments.settle(covered.offset if in_last else HEAD_BYTES, covered.last + 1)
+        return covered.last
+
+    def _entries_of(self, commit: Commit) -> Entries:
+        records = [Record(decode_event(record), record) for record in commit.records]
+        ends = [place.last for place in commit.places]
+        entries = self._index.entries(records, commit.append_ids, ends)
+        return entries + [_place_entry(place) for place in commit.places]
+
+    # --- the contract ---
+
+    def last(self) -> tuple[int, int]:
+        return self._head, self._last_time
+
+    def commit(
+        self,
+        records: Sequence[Record],
+        append_ids: Sequence[tuple[bytes, int, int]],
+        after: int,
+    ) -> None:
+        if after != self._head:
+            raise Behind(self._head)
+        self._keys.refuse_if_failed()
+        self._keys.failed = True  # until the whole commit is known to be good
+        places = self._segments.append(records, append_ids)
+        last = records[-1].event
+        entries = self._index.entries(records, append_ids, [place.last for place in places])
+        entries += [_place_entry(place) for place in places]
+        entries.append(self._covered_entry(_Covered(last.position, *self._segments.end())))
+        self._keys.write(entries)
+        self._keys.failed = False
+        self._head, self._last_time = last.position, last.recorded_at_ns
+
+    def read(
+        self, after: int, until: int, limit: int, bytes_max: int, backwards: bool = False
+    ) -> list[bytes]:
+        found = self._blocks(after, min(until, self._head), backwards)
+        return take(records_of(found, after, until, backwards), limit, bytes_max)
+
+    def chunk(self, after: int, until: int, limit: int, bytes_max: int) -> tuple[int, list[bytes]]:
+        found = self._blocks(after, min(until, self._head), False)
+        return take_joined(found, after, until, limit, bytes_max)
+
+    def read_stream(
+        self,
+        stream: str,
+        after: int,
+        until: int,
+        limit: int,
+        bytes_max: int,
+        backwards: bool = False,
+    ) -> list[bytes]:
+        found = self._index.records(stream, after, until, backwards, self._block)
+        return take(found, limit, bytes_max)
+
+    def _blocks(self, after: int, until: int, backwards: bool) -> Iterator[blocks.Block]:
+        """The blocks with the positions ``after < n <= until``, without a hole."""
+        if after >= until:
+            return
+        start, stop = _BLOCK + pack_u64(after + 1), _BLOCK_STOP
+        if backwards:
+            stop = _BLOCK + pack_u64(self._place_of(until).last) + b"\0"
+        expected = until if backwards else after + 1
+        for key, value in self._keys.scan(start, stop, backwards):
+            block = self._segments.block(_place(key, value))
+            if not block.first <= expected <= block.last:
+                break
+            yield block
+            expected = block.first - 1 if backwards else block.last + 1
+            if not after < expected <= until:
+                return
+        raise self._keys.damaged(f"position {expected} is missing")
+
+    def _block(self, last: int) -> blocks.Block:
+        """The block with this last position."""
+        key = _BLOCK + pack_u64(last)
+        value = self._keys.get(key)
+        if value is None:
+            raise self._keys.damaged(f"the block ending at position {last} is missing")
+        return self._segments.block(_place(key, value))
+
+    def _place_of(self, position: int) -> Place:
+        # A block is filed under its last position.
+        for key, value in self._keys.scan(_BLOCK + pack_u64(position), _BLOCK_STOP):
+            return _place(key, value)
+        raise self._keys.damaged(f"position {position} is missing")
+
+    def check(self) -> Iterator[str]:
+        try:
+            yield from self._check_segments()
+            yield from check_records(self)
+        except StoreDamaged as damage:
+            yield str(damage)
+
+    def _check_segments(self) -> Iterator[str]:
+        """Every frame is whole, and the index leads to it."""
+        reached = _Covered(0, 1, HEAD_BYTES)
+        for commit in self._segments.commits(1, HEAD_BYTES, 1):
+            for entry in map(_place_entry, commit.places):
+                if self._keys.get(entry[0]) != entry[1]:
+                    yield f"the index does not lead to position {int.from_bytes(entry[0][1:], 'big')}"
+            for id, first, last in commit.append_ids:
+                if self.appends([id]) != {id: (first, last)}:
+                    yield f"the index does not lead to the append at position {first}"
+            reached = _Covered(commit.last, commit.segment, commit.end)
+        if reached.last != self._head:
+            file = self._segments.file(reached.segment)
+            yield f"{file} is damaged at offset {reached.offset}: no whole commit begins here"
+
+    def close(self) -> None:
+        self._keys.close()
+        self._segments.close()
+        self._directory.close()
+
+
+class _Covered(NamedTuple):
+    """How far the index reaches: its last position, and the place behind that commit."""
+
+    last: int
+    segment: int
+    offset: int
+
+
+def _place(key: bytes, value: bytes) -> Place:
+    return Place(int.from_bytes(key[1:], "big"), *_PLACE.unpack(value))
+
+
+def _place_entry(place: Place) -> tuple[bytes, bytes]:
+    return _BLOCK + pack_u64(place.last), _PLACE.pack(place.segment, place.offset, place.length)
+
+
+def _delete(path: Path) -> None:
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except PermissionError as error:
+        raise StoreNotPermitted(f"cannot remove {path}: {error.strerror}") from error
+    except OSError as error:
+        raise StoreFailed(f"cannot remove {path}: {error.strerror}") from error
+
+
+# --- engines of the index ---
+
+Write = Callable[[Entries], None]
+Close = Callable[[], None]
+
+
+def _leveldb(path: Path, create: bool) -> tuple[KeyValues, Write, Close]:
+    from rewind.backends.leveldb import LevelDB
+
+    db = LevelDB(path, create)
+    return db, lambda entries: db.write(entries, sync=False), db.close
+
+
+def _sqlite(path: Path, create: bool) -> tuple[KeyValues, Write, Close]:
+    from rewind.backends.sqlite import Keys
+
+    keys = Keys(path, create)
+    return keys, keys.write, keys.close
+
+
+ENGINES = {"leveldb": _leveldb, "sqlite": _sqlite}
+
+
+class _EndLost(StoreDamaged):
+    """The index knows of events the segments no longer have."""
+
+
+class _Keys:
+    """The index's engine. Once a commit has failed, nothing is read or written any more."""
+
+    def __init__(self, path: Path, engine: str, create: bool) -> None:
+        self._path = path
+        self.failed = False
+        self._engine, self.write, self.close = ENGINES[engine](path, create)
+
+    def refuse_if_failed(self) -> None:
+        if self.failed:
+            raise StoreFailed("a write to the log failed: the store must be opened again")
+
+    def get(self, key: bytes) -> bytes | None:
+        self.refuse_if_failed()
+        try:
+            return self._engine.get(key)
+        except StoreDamaged as damage:
+            raise self.damaged(str(damage)) from damage
+
+    def scan(
+        self, start: bytes, stop: bytes, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        self.refuse_if_failed()
+        try:
+            yield from self._engine.scan(start, stop, reverse)
+        except StoreDamaged as damage:
+            raise self.damaged(str(damage)) from damage
+
+    def damaged(self, what: str) -> StoreDamaged:
+        return StoreDamaged(
+            f"the index {self._path} is damaged: {what}. Remove it while the store is closed: "
+            "opening makes it again from the segments"
+        )

@@ -1,0 +1,115 @@
+"""A store that keeps nothing: for tests and for trying things. The template for new backends.
+
+Everything a backend must do, in the plainest data structures. Copy this file, replace the
+four containers by your engine, and hold it to ``tests/test_backends.py``.
+"""
+
+from __future__ import annotations
+
+import uuid
+from bisect import bisect_right, insort
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from rewind.backends.records import check_records, take
+from rewind.errors import Behind
+from rewind.events import Record, own_id_prefix
+
+
+class Store:
+    """Records in a list, indexes in dicts."""
+
+    scheme = "memory"
+    durability = "memory"
+    path: Path | None = None
+
+    def __init__(self) -> None:
+        self.store_id = uuid.uuid4()
+        self._own_prefix = own_id_prefix(self.store_id)
+        self._records: list[bytes] = []  # position n at index n - 1
+        self._last_time = 0
+        self._streams: dict[str, list[int]] = {}  # positions; version n at index n - 1
+        self._names: list[bytes] = []  # sorted, as UTF-8
+        self._ids: dict[bytes, int] = {}
+        self._appends: dict[bytes, tuple[int, int]] = {}
+
+    def last(self) -> tuple[int, int]:
+        return len(self._records), self._last_time
+
+    def versions(self, streams: Collection[str]) -> dict[str, int]:
+        return {name: len(self._streams[name]) for name in streams if name in self._streams}
+
+    def positions(self, ids: Collection[bytes]) -> dict[bytes, int]:
+        return {id: self._ids[id] for id in ids if id in self._ids}
+
+    def appends(self, append_ids: Collection[bytes]) -> dict[bytes, tuple[int, int]]:
+        return {id: self._appends[id] for id in append_ids if id in self._appends}
+
+    def commit(
+        self,
+        records: Sequence[Record],
+        append_ids: Sequence[tuple[bytes, int, int]],
+        after: int,
+    ) -> None:
+        if after != len(self._records):
+            raise Behind(len(self._records))
+        for record in records:
+            event = record.event
+            if event.stream not in self._streams:
+                self._streams[event.stream] = []
+                insort(self._names, event.stream.encode())
+            self._streams[event.stream].append(event.position)
+            if not event.id_bytes.startswith(self._own_prefix):
+                self._ids[event.id_bytes] = event.position
+            self._records.append(record.encoded)
+            self._last_time = event.recorded_at_ns
+        for append_id, first, last in append_ids:
+            self._appends[append_id] = (first, last)
+
+    def read(
+        self, after: int, until: int, limit: int, bytes_max: int, backwards: bool = False
+    ) -> list[bytes]:
+        chosen = range(after, min(until, len(self._records)))
+        records = (self._records[index] for index in (reversed(chosen) if backwards else chosen))
+        return take(records, limit, bytes_max)
+
+    def chunk(self, after: int, until: int, limit: int, bytes_max: int) -> tuple[int, list[bytes]]:
+        records = self.read(after, until, limit, bytes_max)
+        return len(records), records
+
+    def read_stream(
+        self,
+        stream: str,
+        after: int,
+        until: int,
+        limit: int,
+        bytes_max: int,
+        backwards: bool = False,
+    ) -> list[bytes]:
+        positions = self._streams.get(stream, [])
+        chosen = range(after, min(until, len(positions)))
+        indexes = reversed(chosen) if backwards else chosen
+        return take((self._records[positions[index] - 1] for index in indexes), limit, bytes_max)
+
+    def streams(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
+        start = max(bisect_right(self._names, after.encode()), _first(self._names, prefix))
+        found: list[tuple[str, int]] = []
+        for encoded in self._names[start : start + limit]:
+            name = encoded.decode()
+            if not name.startswith(prefix):
+                break
+            found.append((name, len(self._streams[name])))
+        return found
+
+    def check(self) -> Iterator[str]:
+        yield from check_records(self)
+
+    def close(self) -> None:
+        self._records.clear()
+
+
+def _first(names: list[bytes], prefix: str) -> int:
+    """The index of the first name not below ``prefix``."""
+    encoded = prefix.encode()
+    index = bisect_right(names, encoded)
+    return index - 1 if index and names[index - 1] == encoded else index

@@ -1,0 +1,391 @@
+"""The files of the log backend: append-only segments of checksummed frames.
+
+::
+
+    PATH/segments/00000000000000000001.log    named by the first position in it; ~64 MiB each
+
+    segment   head | frame | frame | ...
+
+    head      "Rewind segment 1" | store id 16 | first position u64 | salt u32 | crc32 u32
+              crc32: of the head before it
+
+    frame     "Rwnd" | flags u32 | payload bytes u32 | append ids u32
+              | first u64 | last u64                  positions in this frame
+              | commit first u64 | commit last u64    positions in the whole commit
+              | payload crc32 u32 | head crc32 u32    the latter of the 52 bytes before it
+              | payload
+
+    payload   block (blocks.py) | (append id 16, first u64, last u64) x append ids
+
+Integers are little-endian. A commit is one or more frames, lies in one segment, and is there when
+its frames reach from its first to its last position; its append ids are in the last one. Flags are
+0; a reader refuses others.
+
+Both checksums of a frame start from the segment's random salt, which never leaves the store. So a
+client cannot send data that would pass for a frame when a damaged segment is searched for one.
+
+A commit is one write and one fdatasync. A segment's head and name are synced before its first
+frame is written. What is left of a commit that was never finished is therefore always at the end
+of the last segment, with nothing behind it: that is cut off. Anything else that does not fit is
+damage to acknowledged events, and is refused without changing a byte.
+
+This module finds no event and keeps no index. Next: log.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import re
+import secrets
+import struct
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+from uuid import UUID
+from zlib import crc32
+
+from rewind.backends import blocks
+from rewind.backends.directory import sync_directory, translate
+from rewind.errors import StoreDamaged, StoreFailed, StoreForeign
+from rewind.events import Record
+
+SEGMENT_BYTES = 64 * 1024 * 1024  # copied or searched in a second; 16,000 of them are a terabyte
+OPEN_FILES_MAX = 64  # segments held open for reading, far below the usual limit of 1,024 files
+READ_AHEAD_BYTES = 1024 * 1024  # of a segment that is read through
+
+_SEGMENT_MAGIC = b"Rewind segment 1"
+_SEGMENT = struct.Struct("<16s16sQII")
+_MAGIC = b"Rwnd"
+_FRAME = struct.Struct("<4sIIIQQQQII")
+_APPEND_ID = struct.Struct("<16sQQ")
+_CRC = struct.Struct("<I")
+
+HEAD_BYTES = _SEGMENT.size
+"""Where the first frame of a segment is."""
+
+AppendIds = Sequence[tuple[bytes, int, int]]
+
+log = logging.getLogger("rewind")
+
+
+class Place(NamedTuple):
+    """Where the block ending at position ``last`` is: segment (its first position), offset, length."""
+
+    last: int
+    segment: int
+    offset: int
+    length: int
+
+
+class Commit(NamedTuple):
+    """A commit read back. ``end``: the offset behind it."""
+
+    segment: int
+    end: int
+    last: int
+    places: list[Place]
+    records: list[bytes]
+    append_ids: AppendIds
+
+
+class _Frame(NamedTuple):
+    """The head of a frame."""
+
+    flags: int
+    length: int
+    id_count: int
+    first: int
+    last: int
+    commit_first: int
+    commit_last: int
+    payload_crc: int
+
+
+class Segments:
+    """The segments of one store: append a commit, read a block, read commits through."""
+
+    def __init__(self, path: Path, store_id: UUID, create: bool) -> None:
+        self.path = path
+        self._store_id = store_id
+        self._readers: dict[int, int] = {}  # segment -> file descriptor, oldest first
+        self._writer = -1
+        self._salt = self._end = 0  # of the last segment, once it is settled
+        try:
+            if create:
+                path.mkdir(exist_ok=True)
+            self.firsts = sorted(
+                int(name[:20]) for name in os.listdir(path) if re.fullmatch("[0-9]{20}[.]log", name)
+            )
+            if create and not self.firsts:
+                self._write_head(1)
+        except FileNotFoundError as error:
+            raise StoreDamaged(f"{path} is missing") from error
+        except OSError as error:
+            raise translate(error, f"cannot open {path}") from error
+        if not self.firsts or self.firsts[0] != 1:
+            raise StoreDamaged(f"{self.file(1)} is missing")
+
+    def file(self, segment: int) -> Path:
+        """The file of the segment beginning with this position."""
+        return self.path / f"{segment:020}.log"
+
+    def size(self, segment: int) -> int:
+        """Its length in bytes; 0 when it is not there."""
+        try:
+            return self.file(segment).stat().st_size
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise translate(error, f"cannot read {self.file(segment)}") from error
+
+    # --- writing ---
+
+    def append(self, records: Sequence[Record], append_ids: AppendIds) -> list[Place]:
+        """Write and sync one commit; where its blocks are. After an error: never again."""
+        try:
+            if self._end >= SEGMENT_BYTES:
+                self._roll(records[0].event.position)
+            written, places = self._frames(records, append_ids)
+            if os.pwrite(self._writer, written, self._end) != len(written):
+                raise StoreFailed(f"a write to {self.file(self.firsts[-1])} was cut short")
+            os.fdatasync(self._writer)
+        except OSError as error:
+            raise translate(error, f"cannot write {self.file(self.firsts[-1])}") from error
+        self._end += len(written)
+        return places
+
+    def end(self) -> tuple[int, int]:
+        """Segment and offset where the next commit goes, unless a new segment is begun for it."""
+        return self.firsts[-1], self._end
+
+    def _frames(
+        self, records: Sequence[Record], append_ids: AppendIds
+    ) -> tuple[bytes, list[Place]]:
+        commit = records[0].event.position, records[-1].event.position
+        runs = list(blocks.split(records))
+        parts: list[bytes] = []
+        places = []
+        offset = self._end
+        for run in runs:
+            block = blocks.encode(run)
+            ids = append_ids if run is runs[-1] else ()
+            payload = block + b"".join(_APPEND_ID.pack(*row) for row in ids)
+            head = self._frame_head(run, commit, payload, len(ids))
+            places.append(
+                Place(run[-1].event.position, self.firsts[-1], offset + len(head), len(block))
+            )
+            parts += (head, payload)
+            offset += len(head) + len(payload)
+        return b"".join(parts), places
+
+    def _frame_head(
+        self, run: Sequence[Record], commit: tuple[int, int], payload: bytes, id_count: int
+    ) -> bytes:
+        positions = (run[0].event.position, run[-1].event.position, *commit)
+        payload_crc = crc32(payload, self._salt)
+        head = _FRAME.pack(_MAGIC, 0, len(payload), id_count, *positions, payload_crc, 0)[:-4]
+        return head + _CRC.pack(crc32(head, self._salt))
+
+    def _roll(self, first: int) -> None:
+        os.close(self._writer)
+        self._writer = -1
+        self._write_head(first)
+
+    def _write_head(self, first: int) -> None:
+        """Begin a segment, durably, so that a frame in it can never be without its head."""
+        salt = secrets.randbits(32)
+        head = _SEGMENT.pack(_SEGMENT_MAGIC, self._store_id.bytes, first, salt, 0)[:-4]
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        self._writer = os.open(self.file(first), flags, 0o644)
+        if os.pwrite(self._writer, head + _CRC.pack(crc32(head)), 0) != HEAD_BYTES:
+            raise StoreFailed(f"a write to {self.file(first)} was cut short")
+        os.fsync(self._writer)
+        sync_directory(self.path)
+        if not self.firsts or self.firsts[-1] != first:
+            self.firsts.append(first)
+        self._salt, self._end = salt, HEAD_BYTES
+
+    # --- reading one block ---
+
+    def block(self, place: Place) -> blocks.Block:
+        """The block at this place, every byte verified."""
+        try:
+            reader = self._reader(place.segment)
+            if place.offset + place.length > os.fstat(reader).st_size:
+                raise StoreDamaged(f"the block ending at position {place.last} is cut short")
+            return blocks.decode(os.pread(reader, place.length, place.offset), place.last)
+        except StoreDamaged as damage:
+            raise self._damaged(place.segment, place.offset, str(damage)) from damage
+        except OSError as error:
+            raise translate(error, f"cannot read {self.file(place.segment)}") from error
+
+    def _reader(self, segment: int) -> int:
+        reader = self._readers.get(segment)
+        if reader is None:
+            with self._open(segment) as file:
+                self._read_head(file, segment)
+                reader = os.dup(file.fileno())
+            if len(self._readers) >= OPEN_FILES_MAX:
+                os.close(self._readers.pop(next(iter(self._readers))))
+            self._readers[segment] = reader
+        return reader
+
+    def _open(self, segment: int) -> BinaryIO:
+        try:
+            return open(self.file(segment), "rb", buffering=READ_AHEAD_BYTES)
+        except FileNotFoundError as error:
+            raise StoreDamaged(f"{self.file(segment)} is missing") from error
+
+    def _read_head(self, file: BinaryIO, segment: int) -> int:
+        """Check the head of a segment; its salt."""
+        head = file.read(HEAD_BYTES)
+        if len(head) < HEAD_BYTES or crc32(head[:-4]) != _CRC.unpack(head[-4:])[0]:
+            raise self._damaged(segment, 0, "the head of the segment fails its checksum")
+        magic, store_id, first, salt, _ = _SEGMENT.unpack(head)
+        if magic != _SEGMENT_MAGIC or store_id != self._store_id.bytes or first != segment:
+            raise self._damaged(segment, 0, "this is a segment of another place or store")
+        return int(salt)
+
+    # --- reading through ---
+
+    def commits(self, segment: int, offset: int, position: int) -> Iterator[Commit]:
+        """The commits from this place on, of which the first must begin at ``position``.
+
+        Ends where the last segment holds no further whole commit; ``settle`` says whether that
+        is as it should be. Raises ``StoreDamaged`` when an earlier segment ends so.
+        """
+        firsts = self.firsts[self.firsts.index(segment) :]
+        for first, following in pairwise((*firsts, 0)):
+            for commit in self._commits_of(first, offset, position):
+                yield commit
+                offset, position = commit.end, commit.last + 1
+            if following and offset != self.size(first):
+                raise self._damaged(first, offset, "no whole commit begins here")
+            if following and position != following:
+                raise self._damaged(first, offset, f"position {position} is missing after it")
+            offset = HEAD_BYTES
+
+    def _commits_of(self, segment: int, offset: int, position: int) -> Iterator[Commit]:
+        if segment == self.firsts[-1] and self.size(segment) <= HEAD_BYTES:
+            return  # perhaps half a head: nothing was ever in it
+        try:
+            with self._open(segment) as file:
+                salt = self._read_head(file, segment)
+                file.seek(offset)
+                while commit := self._read_commit(file, salt, segment, position):
+                    yield commit
+                    position = commit.last + 1
+        except OSError as error:
+            raise translate(error, f"cannot read {self.file(segment)}") from error
+
+    def _read_commit(self, file: BinaryIO, salt: int, segment: int, position: int) -> Commit | None:
+        """The commit that begins here with ``position``; None unless all of it is there."""
+        places: list[Place] = []
+        records: list[bytes] = []
+        commit = None
+        expected = position
+        while True:
+            offset = file.tell()
+            frame = _parse_head(file.read(_FRAME.size), salt)
+            if frame is None or frame.first != expected or frame.commit_first != position:
+                return None
+            if frame.flags:
+                raise StoreForeign(f"{self.file(segment)} was written by a newer Rewind")
+            payload = _read_payload(file, frame, salt)
+            if payload is None or frame.commit_last != (commit or frame).commit_last:
+                return None
+            commit = frame
+            length = len(payload) - _APPEND_ID.size * frame.id_count
+            places.append(Place(frame.last, segment, offset + _FRAME.size, length))
+            records += blocks.decode(payload[:length], frame.last).records()
+            expected = frame.last + 1
+            if frame.last == frame.commit_last:
+                ids = list(_APPEND_ID.iter_unpack(payload[length:]))
+                return Commit(segment, file.tell(), frame.last, places, records, ids)
+
+    def settle(self, offset: int, position: int) -> None:
+        """Make the last segment ready for ``position``, its last whole commit ending at ``offset``.
+
+        Cuts off what a commit that was never finished left behind. Raises ``StoreDamaged``, and
+        changes nothing, when a later commit stands behind it: then it had been finished.
+        """
+        segment = self.firsts[-1]
+        size = self.size(segment)
+        try:
+            if size <= HEAD_BYTES and not self._has_head(segment):
+                log.warning("%s: made its torn head anew (%d bytes)", self.file(segment), size)
+                self._write_head(segment)
+                return
+            self._settle(segment, offset, size, position)
+        except OSError as error:
+            raise translate(error, f"cannot repair {self.file(segment)}") from error
+
+    def _has_head(self, segment: int) -> bool:
+        try:
+            with self._open(segment) as file:
+                self._read_head(file, segment)
+        except StoreDamaged:
+            return False
+        return True
+
+    def _settle(self, segment: int, offset: int, size: int, position: int) -> None:
+        with self._open(segment) as file:
+            self._salt = self._read_head(file, segment)
+            if size > offset and (later := self._later_commit(file, offset, position)):
+                raise self._damaged(
+                    segment, offset, f"no whole commit, but a later one at offset {later}"
+                )
+        self._writer = os.open(self.file(segment), os.O_RDWR | os.O_CLOEXEC)
+        if size > offset:
+            log.warning(
+                "%s: cut off %d bytes of an unfinished commit after position %d",
+                self.file(segment),
+                size - offset,
+                position - 1,
+            )
+            os.ftruncate(self._writer, offset)
+            os.fsync(self._writer)
+        self._end = offset
+
+    def _later_commit(self, file: BinaryIO, start: int, position: int) -> int | None:
+        """The offset of a frame's head behind ``start`` of a commit beginning after ``position``.
+
+        Its head alone tells: it was written after the commit at ``position`` had been synced.
+        """
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            found = content.find(_MAGIC, start)
+            while found >= 0:
+                frame = _parse_head(content[found : found + _FRAME.size], self._salt)
+                if frame is not None and frame.commit_first > position:
+                    return found
+                found = content.find(_MAGIC, found + 1)
+        return None
+
+    def _damaged(self, segment: int, offset: int, what: str) -> StoreDamaged:
+        return StoreDamaged(f"{self.file(segment)} is damaged at offset {offset}: {what}")
+
+    def close(self) -> None:
+        for descriptor in (*self._readers.values(), self._writer):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._readers.clear()
+        self._writer = -1
+
+
+def _parse_head(head: bytes, salt: int) -> _Frame | None:
+    """A frame's head, if these bytes are one."""
+    if len(head) < _FRAME.size:
+        return None
+    magic, *fields, checksum = _FRAME.unpack(head)
+    if magic != _MAGIC or crc32(head[:-4], salt) != checksum:
+        return None
+    return _Frame(*fields)
+
+
+def _read_payload(file: BinaryIO, frame: _Frame, salt: int) -> bytes | None:
+    payload = file.read(frame.length)
+    whole = len(payload) == frame.length and crc32(payload, salt) == frame.payload_crc
+    return payload if whole else None

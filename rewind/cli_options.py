@@ -1,0 +1,225 @@
+"""The options of the command line: kinds of values, and the groups that commands share.
+
+The daemon's options are a table beside ``config.Settings``, which reads their variables and checks
+their values. A client command's options are Click's business altogether; their variables are named
+``REWIND_<COMMAND>_<OPTION>``, but for the two that say where the store is.
+
+Next: cli_commands.py, which uses them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from rewind.config import DEFAULT_INCOMING, LOG_LEVELS, Settings, option, variable
+from rewind.errors import BadRequest
+from rewind.events import INT_MAX, NO_STREAM, STREAM_EXISTS
+
+TIMEOUT_S = 5  # a daemon answers in milliseconds; one that restarts is mostly back by then
+TIMEOUT_S_MAX = 86_400  # a day, so that no arithmetic of a poll overflows
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# --- the daemon's ---------------------------------------------------------------
+
+
+class Setting(click.Option):
+    """An option of the daemon. Its environment variable is config.py's to read, and ours to show."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        return None
+
+    def get_help_extra(self, ctx: click.Context) -> Any:
+        extra = super().get_help_extra(ctx)
+        default = getattr(Settings(), str(self.name))
+        shown = " ".join(default) if isinstance(default, tuple) else str(default)
+        if not self.is_flag:
+            extra["default"] = shown or "off"
+        return extra
+
+
+_SETTINGS = (
+    ("store", "URL|PATH", "Where events are kept: leveldb:, sqlite: or log: and a path, memory:, or a bare path."),
+    ("incoming_bind", "EP", "Where clients connect."),
+    ("streaming_bind", "EP", "Feed for subscribers of Rewind 0.3."),
+    ("topic_bind", "EP", "Feed of all events, by stream."),
+    ("gorewind_bind", "EP", "Feed for subscribers of gorewind."),
+    ("max_event_bytes", "N", "The largest data an event may have."),
+    ("feed_messages", "N", "How far a slow subscriber may lag before it loses messages."),
+    ("insecure", None, "Allow binding where other machines can connect; they need no password."),
+    ("log_level", "L", f"One of {', '.join(LOG_LEVELS)}."),
+)  # fmt: skip
+
+
+def serve_options(command: Function) -> Function:
+    """Every setting of config.py as an option."""
+    for name, metavar, text in reversed(_SETTINGS):
+        command = click.option(
+            option(name),
+            cls=Setting,
+            envvar=variable(name),
+            show_envvar=True,
+            metavar=metavar,
+            multiple=name.endswith("_bind"),
+            is_flag=name == "insecure",
+            default=None,
+            help=text,
+        )(command)
+    return command
+
+
+# --- values ---------------------------------------------------------------------
+
+
+class Parsed(click.ParamType[Any]):
+    """A value made by a function that raises ``ValueError`` or ``BadRequest`` for a bad one."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except (ValueError, BadRequest) as error:
+            self.fail(str(error), param, ctx)
+
+
+def _text(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{value!r} is not UTF-8") from None
+    return value
+
+
+def _seconds(value: str) -> float:
+    with contextlib.suppress(ValueError):
+        seconds = float(value)
+        if 0 < seconds <= TIMEOUT_S_MAX:  # not so for nan
+            return seconds
+    raise ValueError(f"{value!r} is not a time to wait: more than 0 seconds, at most a day")
+
+
+def _number(value: str) -> int:
+    if not re.fullmatch("[0-9]{1,19}", value) or int(value) > INT_MAX:
+        raise ValueError(f"{value!r} is not a number from 0 to {INT_MAX}")
+    return int(value)
+
+
+def _since(value: str) -> int:
+    from rewind.cli_format import parse_time
+
+    return parse_time(value, time.time_ns())
+
+
+def _expected_version(value: str) -> int:
+    words = {"none": NO_STREAM, "exists": STREAM_EXISTS}
+    if value in words:
+        return words[value]
+    return _number(value)
+
+
+def _metadata(value: str) -> tuple[str, str]:
+    key, equals, content = _text(value).partition("=")
+    if not key or not equals:
+        raise ValueError(f"{value!r}: write KEY=VALUE")
+    return key, content
+
+
+def _id_or_position(value: str) -> uuid.UUID | int:
+    if re.fullmatch("[0-9]{1,19}", value) and 0 < int(value) <= INT_MAX:
+        return int(value)
+    try:
+        return uuid.UUID(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is neither the id nor the position of an event") from None
+
+
+TEXT = Parsed("text", _text)
+SECONDS = Parsed("seconds", _seconds)
+SINCE = Parsed("time", _since)
+EXPECTED = Parsed("version", _expected_version)
+METADATA = Parsed("metadata", _metadata)
+ID_OR_POSITION = Parsed("id", _id_or_position)
+UUID = Parsed("uuid", lambda value: uuid.UUID(value))
+NUMBER = Parsed("number", _number)
+
+
+# --- shared by commands ----------------------------------------------------------
+
+
+def connection_options(command: Function) -> Function:
+    """Where the store is, and how long to wait for it."""
+    return endpoint_option(
+        click.option(
+            "--timeout",
+            envvar="REWIND_TIMEOUT",
+            show_envvar=True,
+            type=SECONDS,
+            metavar="S",
+            default=TIMEOUT_S,
+            show_default=True,
+            help="Seconds to wait for an answer.",
+        )(command)
+    )
+
+
+def endpoint_option(command: Function) -> Function:
+    """Where the store is."""
+    return click.option(
+        "-e",
+        "--endpoint",
+        envvar="REWIND_ENDPOINT",
+        show_envvar=True,
+        type=TEXT,
+        metavar="EP|STORE",
+        default=DEFAULT_INCOMING,
+        show_default=True,
+        help="A daemon, or a store no daemon has open (URL or path).",
+    )(command)
+
+
+def filter_options(command: Function) -> Function:
+    """Which events."""
+    for decorate in reversed(
+        (
+            click.option("-s", "--stream", type=TEXT, metavar="S", help="Only this stream."),
+            click.option(
+                "--prefix", type=TEXT, default="", metavar="P", help="Only streams beginning so."
+            ),
+            click.option("--type", type=TEXT, multiple=True, metavar="T",
+                          help="Only this type; repeat for any of several."),
+            click.option("--tag", type=TEXT, multiple=True, metavar="T",
+                          help="Only with this tag; repeat for all of several."),
+            click.option("--since", type=SINCE, metavar="TIME|AGE",
+                          help="Only recorded since: 2025-11-23T10:00:00Z, or 10m ago (s m h d w)."),
+        )
+    ):  # fmt: skip
+        command = decorate(command)
+    return command
+
+
+def count_option(text: str) -> Callable[[Function], Function]:
+    """How many events."""
+    return click.option("-n", "--limit", type=NUMBER, metavar="N", help=text)
+
+
+def format_option(*formats: str) -> Callable[[Function], Function]:
+    """Text for people, or a form for programs."""
+    return click.option(
+        "--format",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+        help="For people, or for programs.",
+    )

@@ -1,0 +1,431 @@
+"""The blocking client: one API over a daemon (``connect``) or a store in this process (``open``).
+
+What to ask and when to ask again is decided in session.py; how it gets there is a transport:
+sockets.py (ZeroMQ) or embedded.py (a store and a lock), imported when one is opened. Here is what
+people call, and the ``Subscription`` they iterate over.
+
+Next: session.py. For asyncio: async_client.py.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+from rewind.errors import Closed
+from rewind.events import Appended, Event, NewEvent
+from rewind.protocol import Reply
+from rewind.session import (
+    TIMEOUT_S,
+    Call,
+    Cursor,
+    Delivery,
+    EventPages,
+    Id,
+    Info,
+    Session,
+    StreamPages,
+    check_endpoint,
+)
+
+ENDPOINT = "tcp://127.0.0.1:9090"
+BATCH_EVENTS = 500  # a database transaction of a good size
+
+T = TypeVar("T")
+
+
+def connect(
+    endpoint: str = ENDPOINT, *, topic_endpoint: str | None = None, timeout: float = TIMEOUT_S
+) -> Client:
+    """A client of the daemon at ``endpoint``, its ``--incoming-bind``. Never blocks: the daemon may
+    come later.
+
+    ``topic_endpoint``: where its topic socket is reached, if not where the daemon says.
+    ``timeout``: seconds a call may take, retries included. Raises ``BadConfiguration`` for an
+    endpoint that is none.
+    """
+    from rewind.sockets import Sockets
+
+    check_endpoint(endpoint)
+    if topic_endpoint is not None:
+        check_endpoint(topic_endpoint)
+    return Client(Sockets(endpoint, topic_endpoint), Session(endpoint, timeout))
+
+
+def open(url: str) -> Client:
+    """The same API on a store in this process, without a daemon: ``scheme:PATH``, ``memory:`` or a
+    bare path. No other process can use the store meanwhile.
+
+    Raises ``BadConfiguration`` or a ``StoreError``.
+    """
+    from rewind.embedded import Embedded
+
+    return Client(Embedded(url), Session(url, TIMEOUT_S))
+
+
+class Exchange(Protocol):
+    """A request that is under way."""
+
+    def result(self) -> Reply:
+        """Wait for its answer. Raises what the daemon refused, ``Unavailable``, ``Closed``."""
+
+    def abandon(self) -> None:
+        """Nobody wants the answer. Harmless after ``result``."""
+
+
+class Source(Protocol):
+    """Where a subscription's events come from. One thread at a time calls ``fetch``."""
+
+    def fetch(self, seconds: float | None) -> list[Event]:
+        """Events as soon as there are some; none when the cursor has moved without any, at
+        ``wake``, or after so many seconds."""
+
+    def hurry(self) -> None:
+        """Find out soon how far the store is. Any thread."""
+
+    def wake(self) -> None:
+        """Make ``fetch`` return. Any thread."""
+
+    def close(self) -> None:
+        """Release everything; not during ``fetch``."""
+
+
+class Transport(Protocol):
+    """How requests get to a store."""
+
+    def call(self, call: Call[Any]) -> Reply:
+        """Send, wait, send again if need be."""
+
+    def start(self, call: Call[Any]) -> Exchange:
+        """Send now; the answer is waited for later."""
+
+    def follow(self, cursor: Cursor) -> Source:
+        """An endless read."""
+
+    def close(self) -> None:
+        """Release everything; whatever is used after that raises ``Closed``."""
+
+
+class Client:
+    """A connection to an event store; made by ``connect`` or ``open``. A context manager.
+
+    Threads may share it: their calls are in flight together. After a fork the child goes on with
+    connections of its own (an embedded store belongs to the process that opened it).
+
+    Every call may raise the ``RequestError`` the store refused it with, ``Unavailable`` when there
+    was no answer in time, and ``Closed`` after ``close``.
+    """
+
+    def __init__(self, transport: Transport, session: Session) -> None:
+        self._transport = transport
+        self._session = session
+        self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
+
+    # Writing
+
+    def append(
+        self,
+        stream: str,
+        events: NewEvent | Iterable[NewEvent],
+        expected_version: int | None = None,
+        *,
+        append_id: Id | None = None,
+        timeout: float | None = None,
+    ) -> Appended:
+        """Append one or more events to a stream, all or none. Durable when it returns.
+
+        ``expected_version``: the version the stream must be at: a number, ``NO_STREAM``,
+        ``STREAM_EXISTS``, or ``ANY``. ``append_id``: makes a repetition harmless, by this process
+        or a later one; made for you when absent, unless the events carry ids themselves, which do
+        the same. ``timeout``: seconds, the client's when None.
+
+        Raises ``WrongExpectedVersion``, ``IdConflict``, ``StorageFull``, ``BadRequest``,
+        ``TooLarge``; ``Unavailable``, whose ``append_id`` makes a later repetition safe.
+        """
+        return self._run(self._session.append(stream, events, expected_version, append_id, timeout))
+
+    def append_streams(
+        self,
+        events: Iterable[tuple[str, NewEvent]],
+        *,
+        expected: Mapping[str, int] | None = None,
+        append_id: Id | None = None,
+        timeout: float | None = None,
+    ) -> Appended:
+        """Append (stream, event) pairs in this order, next to one another, all or none.
+
+        ``expected``: stream -> version, of any streams, also ones not written to. Else as ``append``.
+        """
+        return self._run(self._session.append_streams(events, expected, append_id, timeout))
+
+    # Reading
+
+    def read(
+        self,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        limit: int | None = None,
+        backwards: bool = False,
+        prefix: str = "",
+        types: Iterable[str] = (),
+        tags: Iterable[str] = (),
+        since: int | None = None,
+    ) -> Iterator[Event]:
+        """Events by position, ``after < position <= until``; ends at what was the head at its start.
+
+        ``limit``: at most so many events. ``backwards``: newest first. Only events whose stream
+        begins with ``prefix``, whose type is one of ``types``, that have all ``tags``, and were
+        recorded at or after ``since`` (nanoseconds UTC).
+        """
+        return self._pages(
+            self._session.read(
+                after=after,
+                until=until,
+                limit=limit,
+                backwards=backwards,
+                prefix=prefix,
+                types=types,
+                tags=tags,
+                since=since,
+            )
+        )
+
+    def read_stream(
+        self,
+        stream: str,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        limit: int | None = None,
+        backwards: bool = False,
+        types: Iterable[str] = (),
+        tags: Iterable[str] = (),
+        since: int | None = None,
+    ) -> Iterator[Event]:
+        """One stream's events by version, ``after < version <= until``; else as ``read``.
+
+        A stream that does not exist has none.
+        """
+        return self._pages(
+            self._session.read(
+                stream=stream,
+                after=after,
+                until=until,
+                limit=limit,
+                backwards=backwards,
+                types=types,
+                tags=tags,
+                since=since,
+            )
+        )
+
+    def event(self, id: Id) -> Event:
+        """The event with this id. Raises ``UnknownEvent``."""
+        return self._run(self._session.event(id))
+
+    def head(self) -> int:
+        """The last position; 0 while there is no event."""
+        return self._run(self._session.head())
+
+    def info(self) -> Info:
+        """What the daemon, or the embedded store, says of itself."""
+        return self._run(self._session.info())
+
+    def streams(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """Name and version of every stream whose name begins with ``prefix``, by name."""
+        return self._pages(self._session.streams(prefix))
+
+    def subscribe(
+        self,
+        *,
+        after: int = 0,
+        stream: str | None = None,
+        prefix: str = "",
+        types: Iterable[str] = (),
+        tags: Iterable[str] = (),
+    ) -> Subscription:
+        """Every event after ``after``, for ever: those there are, then those that come.
+
+        ``after`` is a position; with ``stream`` it is a version of that stream. Filters as in
+        ``read``.
+        """
+        cursor = self._session.subscribe(after, stream, prefix, types, tags)
+        subscription = Subscription(self._transport.follow(cursor), Delivery(cursor))
+        self._subscriptions.add(subscription)
+        return subscription
+
+    # Closing
+
+    def close(self) -> None:
+        """Stop the subscriptions and release the connections, or the store. Twice does no harm."""
+        for subscription in list(self._subscriptions):
+            subscription.stop()
+        self._transport.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _run(self, call: Call[T]) -> T:
+        return call.decode(self._transport.call(call))
+
+    def _pages(self, pages: EventPages | StreamPages) -> Iterator[Any]:
+        """Items of page after page; the next one is under way while the caller has this one."""
+        call = pages.call()
+        exchange = None if call is None else self._transport.start(call)
+        try:
+            while call is not None and exchange is not None:
+                items = call.decode(exchange.result())
+                call = pages.call()
+                exchange = None if call is None else self._transport.start(call)
+                yield from items
+        finally:
+            if exchange is not None:
+                exchange.abandon()
+
+
+class Subscription:
+    """Events without end, in order, none missing and none twice; made by ``Client.subscribe``.
+
+    Iterate over it, in one thread; it survives the daemon's restarts and absence. The iteration
+    ends after ``stop``, or when the client is closed. It raises ``StoreChanged`` when another
+    store, or an older copy, is found behind the endpoint, and is over then.
+    """
+
+    def __init__(self, source: Source, delivery: Delivery) -> None:
+        self._source = source
+        self._delivery = delivery
+        self._pid = os.getpid()
+        self._stopped = False
+        self._ended = False
+        self._turn = threading.Lock()  # held by whoever uses the source
+        self._changed = threading.Condition()
+        self._waiting = 0  # threads in a wait; without one nobody need be told anything
+
+    @property
+    def position(self) -> int:
+        """Position of the last event handed out, to subscribe after next time. With ``stream`` it
+        is the event's version in that stream."""
+        return self._delivery.position
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether the consumer asked for more after handling all there was."""
+        return self._delivery.caught_up
+
+    def __iter__(self) -> Iterator[Event]:
+        return self
+
+    def __next__(self) -> Event:
+        self._asked()
+        if not self._fill(None):
+            raise StopIteration
+        return self._delivery.next()
+
+    def batches(
+        self, max_events: int = BATCH_EVENTS, max_wait: float | None = None
+    ) -> Iterator[list[Event]]:
+        """The same events in lists: what is at hand, at most ``max_events``, without waiting for
+        more than the first.
+
+        ``max_wait``: seconds after which an empty list is given, so that the consumer can do
+        something else meanwhile; None waits for ever.
+        """
+        while True:
+            self._asked()
+            if not self._fill(max_wait):
+                return
+            yield self._delivery.take(max_events)
+
+    def wait_caught_up(self, timeout: float | None = None) -> bool:
+        """Wait, in another thread than the consumer's, until ``caught_up``; False after
+        ``timeout`` seconds, or when the subscription ends first."""
+        return self._wait(lambda: self._delivery.caught_up, timeout)
+
+    def wait_for(self, position: int, timeout: float | None = None) -> bool:
+        """Wait, in another thread, until the consumer has handled everything up to ``position`` and
+        asked for more: after ``append``, wait for its ``last`` to read your own write. With
+        ``stream`` it is a version. False after ``timeout`` seconds, or when the subscription ends.
+        """
+        if self._delivery.handled < position:
+            self._source.hurry()
+        return self._wait(lambda: self._delivery.handled >= position, timeout)
+
+    def stop(self) -> None:
+        """End the iteration, at any time, from any thread. What was not handed out is dropped."""
+        self._stopped = True
+        if os.getpid() != self._pid:  # a copy in a forked child; the sockets are the parent's
+            return
+        self._source.wake()
+        if self._turn.acquire(blocking=False):  # else the consumer is at it, and wakes
+            try:
+                self._end()
+            finally:
+                self._turn.release()
+
+    def _asked(self) -> None:
+        self._delivery.asked()
+        if self._waiting:
+            self._tell()
+
+    def _tell(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _wait(self, ready: Callable[[], bool], timeout: float | None) -> bool:
+        with self._changed:
+            self._waiting += 1
+            try:
+                self._changed.wait_for(lambda: ready() or self._ended, timeout)
+            finally:
+                self._waiting -= 1
+        return ready()
+
+    def _fill(self, seconds: float | None) -> bool:
+        """Wait at most so long until there is something to hand out; False when it is over."""
+        if self._delivery and not self._stopped:
+            return True
+        if os.getpid() != self._pid:
+            raise Closed(
+                f"this subscription belongs to process {self._pid}: subscribe again in this one, "
+                f"after {self.position}"
+            )
+        deadline_s = None if seconds is None else time.monotonic() + seconds
+        with self._turn:
+            while not self._stopped:
+                try:
+                    events = self._source.fetch(seconds)
+                except Closed:  # the client was, and its store with it
+                    break
+                except BaseException:  # also Ctrl-C: what was received may be lost
+                    self._end()
+                    raise
+                if events:
+                    self._delivery.put(events)
+                    if not self._stopped:
+                        return True
+                self._asked()
+                if deadline_s is not None:
+                    seconds = deadline_s - time.monotonic()
+                    if seconds <= 0:
+                        return True
+            self._end()
+        return False
+
+    def _end(self) -> None:
+        self._stopped = self._ended = True
+        self._source.close()
+        self._tell()

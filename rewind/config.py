@@ -1,0 +1,155 @@
+"""The daemon's settings, validated once, each knowing where it came from.
+
+An option beats its environment variable, which beats the default. Nothing here opens anything.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from rewind.errors import BadConfiguration
+from rewind.events import EVENT_BYTES_MAX
+from rewind.protocol import REQUEST_BYTES_MAX
+
+DEFAULT_INCOMING = "tcp://127.0.0.1:9090"
+DEFAULT_STREAMING = "tcp://127.0.0.1:9091"
+DEFAULT_TOPIC = "tcp://127.0.0.1:9092"
+DEFAULT_STORE = "rewind-data"
+FEED_MESSAGES_MAX = 100_000  # what a slow subscriber may lag before it loses messages
+IPC_PATH_BYTES_MAX = 107  # sun_path of a Unix socket, less its zero
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a daemon runs with. Binds are lists of ZeroMQ endpoints; an empty one disables a feed."""
+
+    store: str = DEFAULT_STORE
+    incoming_bind: tuple[str, ...] = (DEFAULT_INCOMING,)
+    streaming_bind: tuple[str, ...] = (DEFAULT_STREAMING,)
+    topic_bind: tuple[str, ...] = (DEFAULT_TOPIC,)
+    gorewind_bind: tuple[str, ...] = ()
+    max_event_bytes: int = EVENT_BYTES_MAX
+    feed_messages: int = FEED_MESSAGES_MAX
+    insecure: bool = False
+    log_level: str = "info"
+
+    @property
+    def logging_level(self) -> int:
+        """The level for the logging module."""
+        return int(getattr(logging, self.log_level.upper()))
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"REWIND_{name.upper()}"
+
+
+def option(name: str) -> str:
+    """The command-line option of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def settings(options: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+    """Settings from options (absent or None: not given) and environment variables.
+
+    Raises ``BadConfiguration``, naming the setting and where its value came from.
+    """
+    given: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for name in Settings.__struct_fields__:
+        value = options.get(name)
+        if value is not None and value != ():
+            sources[name], given[name] = option(name), _parse(name, value, option(name))
+        elif variable(name) in environ:
+            text = environ[variable(name)]
+            sources[name] = variable(name)
+            given[name] = _parse(name, text, variable(name))
+    result = Settings(**given)
+    _check_binds(result, sources)
+    return result
+
+
+def _parse(name: str, value: Any, source: str) -> Any:
+    if name.endswith("_bind"):
+        parts: Sequence[str] = value.split() if isinstance(value, str) else value
+        return tuple(part for part in parts if part)
+    if name in ("max_event_bytes", "feed_messages"):
+        most = REQUEST_BYTES_MAX if name == "max_event_bytes" else 2**31 - 1
+        return _integer(value, most, source)
+    if name == "insecure":
+        return value if isinstance(value, bool) else _boolean(value, source)
+    if name == "log_level" and value not in LOG_LEVELS:
+        raise BadConfiguration(f"{source}={value}: choose one of {', '.join(LOG_LEVELS)}")
+    if not value:
+        raise BadConfiguration(f"{source} is empty: give a value or leave it out")
+    return value
+
+
+def _integer(value: Any, most: int, source: str) -> int:
+    try:
+        number = int(value)
+    except ValueError as error:
+        raise BadConfiguration(f"{source}={value}: not a whole number") from error
+    if not 1 <= number <= most:
+        raise BadConfiguration(f"{source}={number}: 1 to {most} is allowed")
+    return number
+
+
+def _boolean(text: str, source: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off", ""):
+        return False
+    raise BadConfiguration(f"{source}={text}: write 1 or 0")
+
+
+def _check_binds(result: Settings, sources: Mapping[str, str]) -> None:
+    for name in ("incoming_bind", "streaming_bind", "topic_bind", "gorewind_bind"):
+        source = sources.get(name, option(name))
+        for endpoint in getattr(result, name):
+            local = _is_local(endpoint, source)
+            if not local and not result.insecure:
+                raise BadConfiguration(
+                    f"{source}={endpoint} can be reached from other machines, and anyone there could "
+                    "read and write: bind to 127.0.0.1, or add --insecure if the network is trusted"
+                )
+    if not result.incoming_bind:
+        source = sources.get("incoming_bind", option("incoming_bind"))
+        raise BadConfiguration(f"{source} is empty: without it nobody can reach the daemon")
+
+
+_TCP = re.compile(r"tcp://(?P<host>\*|\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]*]+):(?P<port>\*|[0-9]{1,5})")
+
+
+def _is_local(endpoint: str, source: str) -> bool:
+    """Whether only this machine can reach the endpoint. Raises if it is malformed."""
+    if endpoint.startswith("ipc://"):
+        path = endpoint.removeprefix("ipc://")
+        if not path or len(path.encode()) > IPC_PATH_BYTES_MAX:
+            raise BadConfiguration(
+                f"{source}={endpoint}: ipc:// takes a path of 1 to {IPC_PATH_BYTES_MAX} bytes"
+            )
+        return True
+    match = _TCP.fullmatch(endpoint)
+    if match is None:
+        raise BadConfiguration(
+            f"{source}={endpoint}: not an endpoint; write tcp://ADDRESS:PORT (PORT * takes a free "
+            "one) or ipc://PATH"
+        )
+    port = match["port"]
+    if port != "*" and not 0 < int(port) < 65536:
+        raise BadConfiguration(f"{source}={endpoint}: a port is 1 to 65535, or * for a free one")
+    host = match["host"].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, an interface or *: it may be anything

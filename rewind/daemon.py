@@ -1,0 +1,102 @@
+"""A daemon's life: open the store, bind, say so, serve, and end with the right exit code.
+
+Signals, systemd and logging are here, so that server.py can be run by a test or another program.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+
+from rewind.backends import open_backend
+from rewind.config import Settings
+from rewind.errors import RewindError, StoreError
+from rewind.release import __version__
+from rewind.server import Server
+from rewind.store import Store
+
+logger = logging.getLogger("rewind")
+
+
+def serve(settings: Settings) -> int:
+    """Run a daemon until SIGTERM or SIGINT. Returns its exit code; raises nothing of Rewind's."""
+    logging.basicConfig(
+        level=settings.logging_level,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+    try:
+        store = Store(open_backend(settings.store))
+    except RewindError as error:
+        logger.critical("cannot start: %s", error)
+        return error.exit_code
+    try:
+        server = Server(settings, store)
+    except RewindError as error:
+        store.close()
+        logger.critical("cannot start: %s", error)
+        return error.exit_code
+    _stop_on_signals(server)
+    logger.info("%s", _ready_line(server, store, settings))
+    if store.durability == "memory":
+        logger.warning("this store is in memory: every event is lost when the daemon ends")
+    tell_systemd("READY=1")
+    try:
+        server.run(_stopping)
+    except StoreError as error:
+        # Nothing more may be acknowledged, and the store must not be touched again, not even closed.
+        logger.critical("stopped by the store, which acknowledged nothing since: %s", error)
+        logging.shutdown()
+        os._exit(error.exit_code)
+    store.close()
+    logger.info("stopped at head %d", store.head)
+    return 0
+
+
+def _ready_line(server: Server, store: Store, settings: Settings) -> str:
+    endpoints = " ".join(
+        f"{name}={','.join(bound)}" for name, bound in server.endpoints.items() if bound
+    )
+    where = store.backend.path
+    url = f"{store.backend.scheme}:{'' if where is None else where}"
+    return (
+        f"rewind {__version__} ready {endpoints} store={url} head={store.head} "
+        f"durability={store.durability}"
+    )
+
+
+def _stop_on_signals(server: Server) -> None:
+    def stop(number: int, frame: object) -> None:
+        for again in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(again, lambda number, frame: os._exit(128 + number))
+        server.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    # A signal that arrives while ZeroMQ is at work would be noticed only when something else wakes
+    # the poll: Python writes to this descriptor from the C handler.
+    signal.set_wakeup_fd(server.wake_fileno(), warn_on_full_buffer=False)
+
+
+def _stopping() -> None:
+    # Before the server closes its descriptor: a file opened later could get the same number, and a
+    # second signal would write a byte into it.
+    signal.set_wakeup_fd(-1)
+    tell_systemd("STOPPING=1")
+
+
+def tell_systemd(state: str) -> None:
+    """Notify the service manager, if there is one (sd_notify(3): a datagram to $NOTIFY_SOCKET)."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
+        try:
+            notify.sendto(state.encode(), address)
+        except OSError as error:
+            logger.warning("cannot tell systemd %s: %s", state, error.strerror)

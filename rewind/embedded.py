@@ -1,0 +1,224 @@
+"""A store in this process behind the client's API: no daemon, no sockets.
+
+Requests take the same way as over the wire: encoded, decoded and checked by protocol.py, decided by
+store.py, and answered with the same frames, so that results and errors are the same.
+
+One lock guards the store. An append queues before it takes the lock, and whoever has the lock
+commits everything queued: while one thread syncs, the next group gathers behind it.
+
+Next: client.py, which opens this; server.py is the same thing behind sockets.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from rewind import protocol
+from rewind.backends import open_backend
+from rewind.errors import Closed, RequestError, StoreError, StoreFailed
+from rewind.events import Append, Appended, Event, ReadQuery
+from rewind.protocol import InfoQuery, Reply, Request, StreamsQuery
+from rewind.release import __version__
+from rewind.session import Call, Cursor, parse_reply
+from rewind.store import Store
+
+GROUP_APPENDS_MAX = 256  # behind one sync; each comes from a thread that waits
+
+_ROUTE = [b"embedded", b""]  # as if a connection of this name had asked
+
+
+class Embedded:
+    """A store and the lock around it. Any thread of the process that opened it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._store = Store(open_backend(url))
+        self._lock = threading.Lock()
+        self._queue: deque[_Queued] = deque()
+        self._listeners: set[Callable[[], None]] = set()
+        self._failure: StoreError | None = None
+        self._closed = False
+        self._pid = os.getpid()
+
+    def call(self, call: Call[Any]) -> Reply:
+        """Answer a request. Raises what it is refused with, or a ``StoreError``."""
+        self.check_open()
+        request = protocol.decode_request([*_ROUTE, call.command, b"", call.body])
+        try:
+            frames = self._answer(request)
+        except RequestError as refused:
+            frames = protocol.encode_error(request, refused)
+        _, answer = parse_reply(frames[len(_ROUTE) :], self.url)
+        if isinstance(answer, RequestError):
+            raise answer
+        return answer
+
+    def read(self, body: bytes) -> Reply:
+        """Answer one READ."""
+        return self.call(Call(self.url, b"READ", body, lambda reply: reply, 0.0))
+
+    def start(self, call: Call[Any]) -> Later:
+        """Nothing is gained by asking a store in this process early."""
+        return Later(self, call)
+
+    def follow(self, cursor: Cursor) -> Watch:
+        self.check_open()
+        return Watch(self, cursor)
+
+    def close(self) -> None:
+        """Close the store. Calls under way finish first."""
+        if os.getpid() != self._pid:
+            return
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            if self._failure is None:  # a store that failed must not be touched again
+                self._store.close()
+        self._tell()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call this after every commit and on closing, from whichever thread that is."""
+        self._listeners.add(listener)
+
+    def unlisten(self, listener: Callable[[], None]) -> None:
+        """No longer."""
+        self._listeners.discard(listener)
+
+    def check_open(self) -> None:
+        """Raise ``Closed``, or how the store has failed, unless it can be used."""
+        if os.getpid() != self._pid:
+            raise Closed(
+                f"the store {self.url} was opened by process {self._pid}, which has it alone"
+            )
+        if self._closed:
+            raise Closed("this client was closed")
+        if self._failure is not None:
+            raise self._failure
+
+    def _tell(self) -> None:
+        for listener in list(self._listeners):
+            listener()
+
+    # Answers
+
+    def _answer(self, request: Request) -> list[bytes]:
+        body = request.body
+        if isinstance(body, Append):
+            return protocol.encode_appended(request, self._append(body))
+        if isinstance(body, RequestError):
+            raise body
+        with self._lock:
+            self.check_open()
+            store = self._store
+            if isinstance(body, ReadQuery):
+                return protocol.encode_read(request, store.read(body))
+            if isinstance(body, StreamsQuery):
+                limit = protocol.STREAMS_LIMIT_DEFAULT if body.limit is None else body.limit
+                return protocol.encode_streams(
+                    request, *store.streams(body.prefix, body.after, limit)
+                )
+            assert isinstance(body, InfoQuery)
+            return protocol.encode_ok(request, self._info())
+
+    def _append(self, append: Append) -> Appended:
+        queued = _Queued(append)
+        self._queue.append(queued)
+        with self._lock:
+            while queued.outcome is None:  # else the one before us has committed ours with its own
+                self.check_open()
+                self._commit()
+        if isinstance(queued.outcome, BaseException):
+            raise queued.outcome
+        return queued.outcome
+
+    def _commit(self) -> None:
+        """Make what is queued durable in one commit, and say so to those who wait for it."""
+        group = [self._queue.popleft() for _ in range(min(len(self._queue), GROUP_APPENDS_MAX))]
+        try:
+            outcomes, records = self._store.append([queued.append for queued in group])
+        except BaseException as error:
+            # Whether it was stored is unknown, after Ctrl-C too: nothing more may be.
+            self._failure = (
+                error
+                if isinstance(error, StoreError)
+                else StoreFailed(f"an append to {self.url} was interrupted: open the store again")
+            )
+            for queued in group:
+                queued.outcome = self._failure
+            self._tell()  # subscriptions learn it from their next look
+            raise
+        for queued, outcome in zip(group, outcomes, strict=True):
+            queued.outcome = outcome
+        if records:
+            self._tell()
+
+    def _info(self) -> dict[str, Any]:
+        store = self._store
+        return protocol.info_body(
+            release=__version__,
+            store_id=store.id,
+            backend=store.backend.scheme,
+            durability=store.durability,
+            head=store.head,
+            endpoints={},
+            event_bytes_max=protocol.LIMITS["event_bytes"],
+            insecure=False,
+        )
+
+
+class _Queued:
+    """An append that waits for its commit."""
+
+    __slots__ = ("append", "outcome")
+
+    def __init__(self, append: Append) -> None:
+        self.append = append
+        self.outcome: Appended | BaseException | None = None
+
+
+class Later:
+    """A request to be made when its answer is wanted."""
+
+    def __init__(self, embedded: Embedded, call: Call[Any]) -> None:
+        self._embedded = embedded
+        self._call = call
+
+    def result(self) -> Reply:
+        return self._embedded.call(self._call)
+
+    def abandon(self) -> None:
+        return
+
+
+class Watch:
+    """A subscription's events, read whenever something was committed."""
+
+    def __init__(self, embedded: Embedded, cursor: Cursor) -> None:
+        self._embedded = embedded
+        self._cursor = cursor
+        self._changed = threading.Event()
+        embedded.listen(self._changed.set)
+
+    def fetch(self, seconds: float | None) -> list[Event]:
+        self._changed.clear()  # before looking, so that nothing comes in between
+        cursor = self._cursor
+        before = (cursor.place, cursor.at_end)
+        reply = self._embedded.read(cursor.body())
+        events = cursor.receive(reply, self._embedded.url)
+        if not events and before == (cursor.place, cursor.at_end):
+            self._changed.wait(seconds)
+        return events
+
+    def hurry(self) -> None:
+        return
+
+    def wake(self) -> None:
+        self._changed.set()
+
+    def close(self) -> None:
+        self._embedded.unlisten(self._changed.set)

@@ -1,0 +1,248 @@
+"""Every error Rewind knows, what it is called on the wire, and whether to retry.
+
+Three families, told apart by whose fault they are:
+
+* ``RequestError``: the caller's, or a passing state of the daemon. Travels in a
+  reply as a map of ``code``, ``message``, ``retryable`` and what the code promises.
+* ``StoreError``: the store cannot be opened or has stopped working. Carries the
+  exit code of a daemon that meets it.
+* ``ClientError``: what a client learns without being told by the daemon.
+
+This module imports nothing of Rewind. Next: events.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class RewindError(Exception):
+    """Base of every error Rewind raises on purpose."""
+
+    #: Exit code of a command line that ends with this error.
+    exit_code: ClassVar[int] = 1
+
+
+# --- refused requests ---------------------------------------------------------
+
+
+class RequestError(RewindError):
+    """A request was refused; nothing of it was stored."""
+
+    #: The word on the wire.
+    code: ClassVar[str] = "internal"
+    #: True when the same bytes may succeed later.
+    retryable: ClassVar[bool] = False
+
+    def details(self) -> dict[str, Any]:
+        """What the code promises besides its message, ready for the wire."""
+        return {}
+
+
+class BadRequest(RequestError):
+    """The request is malformed; the message names the part."""
+
+    code = "bad_request"
+
+
+class UnknownCommand(RequestError):
+    """No such command."""
+
+    code = "unknown_command"
+
+
+class TooLarge(RequestError):
+    """An event, a request or a limit asked for is above its bound."""
+
+    code = "too_large"
+
+
+class WrongExpectedVersion(RequestError):
+    """A stream was not at the version the append expected.
+
+    ``expected``: the version asked for, -1 for "exists". ``actual``: the stream's
+    version before the append, 0 when there is no such stream.
+    """
+
+    code = "wrong_expected_version"
+
+    def __init__(self, stream: str, expected: int, actual: int) -> None:
+        asked = {-1: "to exist", 0: "not to exist"}.get(expected, f"at version {expected}")
+        super().__init__(f"expected stream {stream!r} {asked}, but it is at version {actual}")
+        self.stream = stream
+        self.expected = expected
+        self.actual = actual
+
+    def details(self) -> dict[str, Any]:
+        return {"stream": self.stream, "expected": self.expected, "actual": self.actual}
+
+
+class IdConflict(RequestError):
+    """An id is known already, with other content or in another append."""
+
+    code = "id_conflict"
+
+
+class UnknownEvent(RequestError):
+    """No event has this id."""
+
+    code = "unknown_event"
+
+
+class StorageFull(RequestError):
+    """Too little free space; reads go on, appends resume when there is room."""
+
+    code = "storage_full"
+    retryable = True
+
+
+class Overloaded(RequestError):
+    """A bounded queue is full; try again."""
+
+    code = "overloaded"
+    retryable = True
+
+
+class Forbidden(RequestError):
+    """This client may not do that."""
+
+    code = "forbidden"
+    exit_code = 77
+
+
+class ShuttingDown(RequestError):
+    """The daemon is stopping and did not do this."""
+
+    code = "shutting_down"
+    retryable = True
+
+
+class Internal(RequestError):
+    """The daemon failed at this request; its log says how."""
+
+    code = "internal"
+    exit_code = 70
+
+
+#: Wire code -> error class, for clients that turn a reply back into an exception.
+REQUEST_ERRORS: dict[str, type[RequestError]] = {
+    error.code: error
+    for error in (
+        BadRequest,
+        UnknownCommand,
+        TooLarge,
+        WrongExpectedVersion,
+        IdConflict,
+        UnknownEvent,
+        StorageFull,
+        Overloaded,
+        Forbidden,
+        ShuttingDown,
+        Internal,
+    )
+}
+
+
+# --- the store and the start --------------------------------------------------
+
+
+class StoreError(RewindError):
+    """The store cannot be opened, or may not be used any longer."""
+
+    exit_code = 74
+
+
+class StoreFailed(StoreError):
+    """A write, a sync or a read failed below us. After a failed write the process must end."""
+
+    exit_code = 74
+
+
+class StoreDamaged(StoreError):
+    """Stored bytes are not what was written; the message names the place."""
+
+    exit_code = 65
+
+
+class StoreForeign(StoreError):
+    """The path holds something else: another scheme, a newer format, no store at all."""
+
+    exit_code = 65
+
+
+class StoreLocked(StoreError):
+    """Another process has the store open; the message names it."""
+
+    exit_code = 75
+
+
+class StoreNotCreated(StoreError):
+    """The store's directory or files cannot be created."""
+
+    exit_code = 73
+
+
+class StoreNotPermitted(StoreError):
+    """The operating system denies access to the store."""
+
+    exit_code = 77
+
+
+class BadConfiguration(RewindError):
+    """A setting is wrong; the message says which, from where, and what to write instead."""
+
+    exit_code = 78
+
+
+class CannotBind(RewindError):
+    """An endpoint could not be bound."""
+
+    exit_code = 71
+
+
+class BindNotPermitted(CannotBind):
+    """The operating system denies binding an endpoint."""
+
+    exit_code = 77
+
+
+class Behind(RewindError):
+    """A commit was planned on another head than the backend's; plan again.
+
+    ``head``: the backend's head, a position.
+    """
+
+    def __init__(self, head: int) -> None:
+        super().__init__(f"the store's head is {head}")
+        self.head = head
+
+
+# --- clients ------------------------------------------------------------------
+
+
+class ClientError(RewindError):
+    """Base of what a client finds out by itself."""
+
+
+class Unavailable(ClientError):
+    """No answer within the time-out, retries included.
+
+    ``append_id``: 16 bytes when the call was an append, else None. The append may or may
+    not have been stored; sending it again with this id is safe.
+    """
+
+    exit_code = 69
+
+    def __init__(self, message: str, append_id: bytes | None = None) -> None:
+        super().__init__(message)
+        self.append_id = append_id
+
+
+class StoreChanged(ClientError):
+    """A subscription found another store, or an older copy, behind its endpoint."""
+
+    exit_code = 65
+
+
+class Closed(ClientError):
+    """The client or the subscription was closed."""

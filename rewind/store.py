@@ -1,0 +1,502 @@
+"""The rules of appending, and the store that applies them to a backend.
+
+``plan`` is the heart: a pure function from appends and what is known to records and outcomes.
+It decides retries, conflicts, expected versions, positions and times; it touches nothing.
+``Store`` gathers what a plan needs, commits the plan in one go, and answers reads.
+
+Not here: frames (protocol.py), sockets (server.py), files (backends/).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from rewind.backends import Backend
+from rewind.errors import (
+    BadRequest,
+    Behind,
+    IdConflict,
+    Internal,
+    RequestError,
+    StorageFull,
+    StoreDamaged,
+    UnknownEvent,
+    WrongExpectedVersion,
+)
+from rewind.events import (
+    INT_MAX,
+    READ_BYTES_DEFAULT,
+    READ_LIMIT_MAX,
+    STREAM_EXISTS,
+    Append,
+    Appended,
+    Event,
+    ReadAnswer,
+    ReadQuery,
+    Record,
+    array_of,
+    decode_event,
+    decode_key,
+    join_records,
+    make_record,
+    own_id,
+    own_id_position,
+    own_id_prefix,
+    same_content,
+)
+
+VERSIONS_CACHED = 65_536  # about 10 MB; a stream written often is found without asking the backend
+EXAMINED_MAX = 4_096  # events a filtered read looks at: 2-3 ms, so an append waits no longer
+EXAMINED_BYTES_MAX = 4 * 1024 * 1024  # the same bound where events are large
+FREE_BYTES_RESERVE = (
+    64 * 1024 * 1024
+)  # room for what a backend writes besides: compaction, WAL, index
+WRITE_FACTOR = 3  # a record is written to a log, a table and an index before anything is freed
+PLAN_TRIES = (
+    3  # a backend that is ahead of us says so at the first; more means it does not keep still
+)
+
+
+# --- the rules ----------------------------------------------------------------
+
+
+class Known(msgspec.Struct):
+    """What a plan has to know of the store before the appends.
+
+    ``versions``: of every stream the appends write to or expect. ``appends``: first and last
+    position of the append ids known. ``positions``: of the event ids known. ``stored``: the stored
+    events from a first to a last position, asked only to compare a retry.
+    """
+
+    head: int
+    last_time_ns: int
+    own_prefix: bytes
+    versions: Mapping[str, int]
+    appends: Mapping[bytes, tuple[int, int]]
+    positions: Mapping[bytes, int]
+    stored: Callable[[int, int], list[Event]]
+
+
+class Plan:
+    """What to commit, and how each append ended: ``Appended`` or the error that refused it."""
+
+    def __init__(self, known: Known, durability: str) -> None:
+        self.records: list[Record] = []
+        self.append_ids: list[tuple[bytes, int, int]] = []
+        self.outcomes: list[Appended | RequestError] = []
+        self.versions = dict(known.versions)
+        self._durability = durability
+        self._known = known
+        self._appends: dict[bytes, tuple[int, int]] = {}
+        self._positions: dict[bytes, int] = {}
+
+    def find(self, append: Append) -> list[Event]:
+        """The events of this append if it is known; none if it is new.
+
+        Raises ``IdConflict`` when its ids are known in another way.
+        """
+        span = None
+        if append.id is not None:
+            span = self._appends.get(append.id) or self._known.appends.get(append.id)
+        if span is None and append.events[0].id is not None:
+            span = self._find_by_event_ids(append)
+        if span is None:
+            return []
+        first, last = span
+        if last - first + 1 != len(append.events):
+            raise IdConflict(
+                f"this append id is known with {last - first + 1} events, not {len(append.events)}"
+            )
+        return self._events(first, last)
+
+    def _find_by_event_ids(self, append: Append) -> tuple[int, int] | None:
+        found = [self._position(event.id or b"") for event in append.events]
+        if not any(found):
+            return None
+        if 0 in found:
+            raise IdConflict(
+                f"{len(found) - found.count(0)} of the {len(found)} event ids are known already: "
+                "an append is retried whole"
+            )
+        first, last = found[0], found[-1]
+        if found != list(range(first, first + len(found))) or first <= self._known.head < last:
+            raise IdConflict(
+                "the event ids are known, but not as neighbours stored in this order by one commit"
+            )
+        if append.id is not None:
+            self._appends[append.id] = (first, last)
+        return first, last
+
+    def _position(self, id: bytes) -> int:
+        """Where the event with this id is; 0 if it is new."""
+        own = own_id_position(self._known.own_prefix, id)
+        if own is None:
+            return self._positions.get(id) or self._known.positions.get(id, 0)
+        planned_last = self._known.head + len(self.records)
+        if not 0 < own <= planned_last or self._events(own, own)[0].id_bytes != id:
+            raise BadRequest(
+                f"event id {uuid.UUID(bytes=id)} is of the form this store makes itself, and it has "
+                "not made this one: choose another, a random UUID for example"
+            )
+        return own
+
+    def _events(self, first: int, last: int) -> list[Event]:
+        """Events of one append, stored or planned before."""
+        planned = first - self._known.head - 1
+        if planned < 0:
+            return self._known.stored(first, last)
+        return [record.event for record in self.records[planned : planned + last - first + 1]]
+
+    def add(self, append: Append, now_ns: int) -> Appended:
+        """Give every event its place."""
+        prefix = self._known.own_prefix
+        first = self._known.head + len(self.records) + 1
+        versions = self.versions
+        made = []
+        for position, event in enumerate(append.events, first):
+            version = versions[event.stream] = versions.get(event.stream, 0) + 1
+            id = event.id
+            if id is None:
+                id = own_id(prefix, position)
+                made.append(id)
+            else:
+                self._positions[id] = position
+            self.records.append(
+                make_record(event, position=position, recorded_at_ns=now_ns, id=id, version=version)
+            )
+        last = first + len(append.events) - 1
+        if append.id is not None:
+            self._appends[append.id] = (first, last)
+            self.append_ids.append((append.id, first, last))
+        touched = {event.stream: versions[event.stream] for event in append.events}
+        return Appended(first, last, tuple(made), touched, False, self._durability)
+
+    def repeat(self, append: Append, events: Sequence[Event]) -> Appended:
+        """The first answer again. Raises ``IdConflict`` unless the content is the same."""
+        for index, (event, stored) in enumerate(zip(append.events, events, strict=True)):
+            own = own_id_position(self._known.own_prefix, stored.id_bytes) is not None
+            same_id = event.id == stored.id_bytes or (event.id is None and own)
+            if not same_id or not same_content(event, stored):
+                raise IdConflict(
+                    f"events[{index}]: this id is known with other content, "
+                    f"at position {stored.position}"
+                )
+        made = () if append.events[0].id else tuple(stored.id_bytes for stored in events)
+        versions = {stored.stream: stored.version for stored in events}
+        return Appended(
+            events[0].position, events[-1].position, made, versions, True, self._durability
+        )
+
+
+def plan(appends: Sequence[Append], known: Known, now_ns: int, durability: str) -> Plan:
+    """Decide what becomes of these appends, in their order.
+
+    Each is all or nothing and independent of the others, except that it sees what the ones in
+    front of it did. Retries are looked at before expected versions: a repeated append would
+    otherwise fail on the version it made itself.
+    """
+    now_ns = max(now_ns, known.last_time_ns)
+    result = Plan(known, durability)
+    for append in appends:
+        try:
+            outcome: Appended | RequestError = _plan_one(result, append, now_ns)
+        except RequestError as refused:
+            outcome = refused
+        except StoreDamaged as damage:  # in an event of a retry, which concerns nobody else
+            outcome = Internal(f"cannot compare with what is stored: {damage}")
+        result.outcomes.append(outcome)
+    return result
+
+
+def _plan_one(result: Plan, append: Append, now_ns: int) -> Appended:
+    known = result.find(append)
+    if known:
+        return result.repeat(append, known)
+    for stream, expected in append.expected.items():
+        actual = result.versions.get(stream, 0)
+        if expected != actual and not (expected == STREAM_EXISTS and actual > 0):
+            raise WrongExpectedVersion(stream, expected, actual)
+    return result.add(append, now_ns)
+
+
+# --- the store ----------------------------------------------------------------
+
+
+class Store:
+    """A backend with the rules above it. One thread at a time.
+
+    ``clock``: nanoseconds UTC. ``free_bytes``: room where a path is, None if unknown.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        clock: Callable[[], int] = time.time_ns,
+        free_bytes: Callable[[os.PathLike[str]], int | None] | None = None,
+    ) -> None:
+        self.backend = backend
+        self.id = backend.store_id
+        self.durability = backend.durability
+        self.own_prefix = own_id_prefix(backend.store_id)
+        self.head, self._last_time_ns = backend.last()
+        self._clock = clock
+        self._free_bytes = free_bytes or free_bytes_at
+        self._versions: OrderedDict[str, int] = OrderedDict()
+
+    # Appending
+
+    def append(
+        self, appends: Sequence[Append]
+    ) -> tuple[list[Appended | RequestError], list[Record]]:
+        """Make these appends durable in one commit.
+
+        Returns how each ended, in their order, and the records that are new. Raises
+        ``StoreFailed`` when the commit failed: then nothing may be acknowledged, and the process
+        must end.
+        """
+        for _ in range(PLAN_TRIES):
+            known = self._known(appends)
+            planned = plan(appends, known, self._clock(), self.durability)
+            if not planned.records:
+                return planned.outcomes, []
+            if (full := self._full(planned.records)) is not None:
+                return [self._alone(append, known, full) for append in appends], []
+            try:
+                self.backend.commit(planned.records, planned.append_ids, self.head)
+            except Behind:
+                self.head, self._last_time_ns = self.backend.last()
+                self._versions.clear()
+                continue
+            last = planned.records[-1].event
+            self.head, self._last_time_ns = last.position, last.recorded_at_ns
+            self._remember(planned)
+            return planned.outcomes, planned.records
+        raise StoreDamaged(
+            "the backend's head changed under every plan: is it shared with another?"
+        )
+
+    def _full(self, records: Sequence[Record]) -> StorageFull | None:
+        """The refusal, if these records might not fit. Decided before anything is written."""
+        if self.backend.path is None:
+            return None
+        free = self._free_bytes(self.backend.path)
+        needed = FREE_BYTES_RESERVE + WRITE_FACTOR * sum(len(record.encoded) for record in records)
+        if free is None or free >= needed:
+            return None
+        return StorageFull(
+            f"{self.backend.path} has {free} bytes free, and {needed} are needed to append safely: "
+            "make room; reads go on"
+        )
+
+    def _alone(self, append: Append, known: Known, full: StorageFull) -> Appended | RequestError:
+        """The outcome of an append when nothing of its commit is stored."""
+        outcome = plan([append], known, 0, self.durability).outcomes[0]
+        new = isinstance(outcome, Appended) and not outcome.duplicate
+        return full if new else outcome
+
+    def _known(self, appends: Sequence[Append]) -> Known:
+        """Ask the backend everything a plan needs, each kind at once."""
+        backend = self.backend
+        streams = {event.stream for append in appends for event in append.events}
+        streams.update(stream for append in appends for stream in append.expected)
+        append_ids = {append.id for append in appends if append.id is not None}
+        ids = {event.id for append in appends for event in append.events if event.id is not None}
+        return Known(
+            self.head,
+            self._last_time_ns,
+            self.own_prefix,
+            self._versions_of(streams),
+            backend.appends(append_ids) if append_ids else {},
+            backend.positions(ids) if ids else {},
+            self._stored,
+        )
+
+    def _stored(self, first: int, last: int) -> list[Event]:
+        records = self.backend.read(first - 1, last, last - first + 1, INT_MAX)
+        return [decode_event(record) for record in records]
+
+    def _versions_of(self, streams: set[str]) -> dict[str, int]:
+        cache = self._versions
+        found = {stream: cache[stream] for stream in streams if stream in cache}
+        missing = streams - found.keys()
+        if missing:
+            found.update(dict.fromkeys(missing, 0))
+            found.update(self.backend.versions(missing))
+        return found
+
+    def _remember(self, planned: Plan) -> None:
+        """Keep the versions of the streams written last."""
+        cache = self._versions
+        for record in planned.records:
+            stream = record.event.stream
+            cache[stream] = record.event.version
+            cache.move_to_end(stream)
+        while len(cache) > VERSIONS_CACHED:
+            cache.popitem(last=False)
+
+    # Reading
+
+    def read(self, query: ReadQuery) -> ReadAnswer:
+        """One bounded page. Raises ``UnknownEvent`` for an id nobody has, ``StoreDamaged``."""
+        if query.id is not None:
+            chunk = join_records([self.record_of(query.id)])
+            return ReadAnswer(1, chunk, self.head, self.head, True, True, None)
+        size = self.head
+        version = None
+        if query.stream is not None:
+            size = version = self.version(query.stream)
+        after = query.after
+        until = size if query.until is None else min(query.until, size)
+        if query.since is not None and after < until:
+            after = self._since(query, after, until)
+        limit = READ_LIMIT_MAX if query.limit is None else query.limit
+        bytes_max = READ_BYTES_DEFAULT if query.max_bytes is None else query.max_bytes
+        count, chunk, last = self._page(query, after, until, limit, bytes_max)
+        if query.backwards:
+            next, end = (last - 1, last - 1 <= after) if last else (until, after >= until)
+        else:
+            next, end = max(after, last), max(after, last) >= until
+        complete = end and (query.backwards or (query.until is not None and query.until <= size))
+        return ReadAnswer(count, chunk, next, self.head, end, complete, version)
+
+    def _page(
+        self, query: ReadQuery, after: int, until: int, limit: int, bytes_max: int
+    ) -> tuple[int, bytes, int]:
+        """How many records of the range match, these, and the last place looked at (0: none)."""
+        if limit == 0 or after >= until:
+            return 0, array_of(0, ()), 0
+        if query.filtered:
+            records, last = self._matching(query, after, until, limit, bytes_max)
+            return len(records), join_records(records), last
+        if query.stream is None and not query.backwards:
+            count, pieces = self.backend.chunk(after, until, limit, bytes_max)
+            return count, array_of(count, pieces), after + count
+        records = self._slice(query, after, until, limit, bytes_max)
+        last = until - len(records) + 1 if query.backwards else after + len(records)
+        return len(records), join_records(records), last
+
+    def _matching(
+        self, query: ReadQuery, after: int, until: int, limit: int, bytes_max: int
+    ) -> tuple[list[bytes], int]:
+        matching: list[bytes] = []
+        size = 0
+        examined = self._slice(query, after, until, EXAMINED_MAX, EXAMINED_BYTES_MAX)
+        step, place = (-1, until + 1) if query.backwards else (1, after)
+        for record in examined:
+            if query.matches(decode_event(record)):
+                size += len(record)
+                if matching and size > bytes_max:
+                    return matching, place
+                matching.append(record)
+            place += step
+            if len(matching) == limit:
+                break
+        return matching, place
+
+    def _slice(
+        self, query: ReadQuery, after: int, until: int, limit: int, bytes_max: int
+    ) -> list[bytes]:
+        if query.stream is None:
+            return self.backend.read(after, until, limit, bytes_max, query.backwards)
+        return self.backend.read_stream(
+            query.stream, after, until, limit, bytes_max, query.backwards
+        )
+
+    def _since(self, query: ReadQuery, after: int, until: int) -> int:
+        """The greatest place before the first event recorded at or after ``since``, within the range.
+
+        A binary search: times never decrease with position, nor with version.
+        """
+        assert query.since is not None
+        low, high = after, until
+        middle = after  # first, because every page but the first one of a read ends the search here
+        while low < high:
+            record = self._slice(query, middle, middle + 1, 1, 1)[0]
+            if decode_key(record).recorded_at_ns < query.since:
+                low = middle + 1
+            else:
+                high = middle
+            middle = (low + high) // 2
+        return low
+
+    def range_between(
+        self, after_id: bytes | None, until_id: bytes | None, stream: str | None = None
+    ) -> tuple[int, int]:
+        """The range ``after < n <= until`` between two event ids: positions, or versions of a stream.
+
+        None stands for the start and the end. Raises ``UnknownEvent`` for an id nobody has, or that
+        is of another stream, and ``BadRequest`` when ``after_id`` is later than ``until_id``.
+        """
+        after = 0 if after_id is None else self._place(after_id, stream)
+        if until_id is None:
+            return after, self.head if stream is None else self.version(stream)
+        until = self._place(until_id, stream)
+        if after > until:
+            raise BadRequest("the from id is later than the to id: swap them")
+        return after, until
+
+    def _place(self, id: bytes, stream: str | None) -> int:
+        key = decode_key(self.record_of(id))
+        if stream is None:
+            return key.position
+        if key.stream != stream:
+            raise UnknownEvent(
+                f"the event {uuid.UUID(bytes=id)} is not of stream {stream!r} but of {key.stream!r}"
+            )
+        return key.version
+
+    def record_at(self, position: int) -> bytes:
+        """The record at a position that exists."""
+        return self.backend.read(position - 1, position, 1, 1)[0]
+
+    def position_of(self, id: bytes) -> int | None:
+        """Where the event with this id is, or None."""
+        own = own_id_position(self.own_prefix, id)
+        if own is None:
+            return self.backend.positions([id]).get(id)
+        if not 0 < own <= self.head or decode_key(self.record_at(own)).id_bytes != id:
+            return None
+        return own
+
+    def record_of(self, id: bytes) -> bytes:
+        """The record of the event with this id. Raises ``UnknownEvent``."""
+        position = self.position_of(id)
+        if position is None:
+            raise UnknownEvent(f"no event has the id {uuid.UUID(bytes=id)}")
+        return self.record_at(position)
+
+    def version(self, stream: str) -> int:
+        """How many events the stream has."""
+        cached = self._versions.get(stream)
+        if cached is not None:
+            return cached
+        return self.backend.versions([stream]).get(stream, 0)
+
+    def last_id(self) -> bytes | None:
+        """The id of the last event, None while there is none."""
+        return decode_key(self.record_at(self.head)).id_bytes if self.head else None
+
+    def streams(self, prefix: str, after: str, limit: int) -> tuple[list[tuple[str, int]], bool]:
+        """A page of (name, version) by name, and whether it is the last."""
+        found = self.backend.streams(prefix, after, limit + 1)
+        return found[:limit], len(found) <= limit
+
+    def close(self) -> None:
+        """Close the backend."""
+        self.backend.close()
+
+
+def free_bytes_at(path: os.PathLike[str]) -> int | None:
+    """Bytes free to us on the file system of a path; None when it cannot tell."""
+    try:
+        stats = os.statvfs(path)
+    except OSError:
+        return None
+    return stats.f_bavail * stats.f_frsize
