@@ -1,0 +1,41 @@
+"""Fixtures shared by the tests: real daemons on real stores."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from daemon import Daemon, Raw
+
+DURABLE = [
+    pytest.param(
+        "leveldb",
+        marks=pytest.mark.skipif(
+            importlib.util.find_spec("plyvel") is None, reason="plyvel is not installed here"
+        ),
+    ),
+    "sqlite",
+    "log",
+]
+ALL_SCHEMES = [*DURABLE, "memory"]
+
+
+def store_url(scheme: str, path: Path) -> str:
+    """A store URL of this scheme below a temporary directory."""
+    return "memory:" if scheme == "memory" else f"{scheme}:{path / 'store'}"
+
+
+@pytest.fixture
+def daemon() -> Iterator[Daemon]:
+    """A daemon on a store in memory."""
+    with Daemon("memory:") as running:
+        yield running
+
+
+@pytest.fixture
+def raw(daemon: Daemon) -> Iterator[Raw]:
+    """A plain DEALER connected to it."""
+    with Raw(daemon.endpoints["incoming"]) as client:
+        yield client

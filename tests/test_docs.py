@@ -1,0 +1,230 @@
+"""The pages in docs/ against what they describe: every Python example runs, every table is complete.
+
+A page's Python blocks are one script, run in a process of its own against a fresh daemon; the usual
+ports become that daemon's. ``print(...)  # this`` is a promise: a line like ``this`` comes out, where
+``...`` is anything. README.rst's blocks run too. The pages cli.rst and tutorial.rst have their own tests.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from daemon import Daemon
+
+from rewind import cli, errors, protocol
+from rewind.config import Settings, option, variable
+from rewind.errors import REQUEST_ERRORS, RewindError
+from rewind.release import __version__
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+EXAMPLES = ("quickstart", "protocol", "python", "backends", "operating")
+USUAL = {"incoming": 9090, "streaming": 9091, "topic": 9092, "gorewind": 9093}
+
+
+def page(name: str) -> str:
+    return (DOCS / f"{name}.rst").read_text(encoding="utf-8")
+
+
+# --- examples -----------------------------------------------------------------------
+
+
+def blocks(text: str) -> list[str]:
+    """The Python blocks of a page."""
+    found = re.findall(
+        r"^\.\. code-block:: python\n\n((?:(?: {3,}.*)?\n)+)", text + "\n", re.MULTILINE
+    )
+    return [textwrap.dedent(block) for block in found]
+
+
+def promises(script: str) -> list[str]:
+    """What the comments behind ``print`` say will come out."""
+    return re.findall(r"^ *print\(.*\)  # (.+)$", script, re.MULTILINE)
+
+
+def kept(promise: str, output: str) -> bool:
+    """Whether a line of the output is as promised."""
+    pattern = ".*".join(map(re.escape, promise.split("...")))
+    return any(re.fullmatch(pattern, line) for line in output.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("promise", "output", "is_kept"),
+    [
+        ("1", "1\n2\n", True),
+        ("1", "11\n", False),
+        ("id ... of", "id 7 of\n", True),
+        ("[b'x']", "b\n", False),
+        ("x", "", False),
+    ],
+)
+def test_a_promise_is_compared(promise: str, output: str, is_kept: bool) -> None:
+    assert kept(promise, output) is is_kept
+
+
+def play(text: str, directory: Path) -> tuple[str, str]:
+    """Run a page's examples; returns the script and what it printed."""
+    script = "\n".join(blocks(text))
+    with Daemon("memory:") as daemon:
+        for name, port in USUAL.items():
+            script = script.replace(f"tcp://127.0.0.1:{port}", daemon.endpoints[name])
+        file = directory / "examples.py"
+        file.write_text(script, encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, file.name],
+            cwd=directory,
+            env={"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return script, done.stdout
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_run_and_print_what_they_say(name: str, tmp_path: Path) -> None:
+    script, output = play(page(name), tmp_path)
+    assert script, "no example found"
+    broken = [promise for promise in promises(script) if not kept(promise, output)]
+    assert not broken, f"not in the output:\n{output}"
+
+
+def test_the_readme_runs(tmp_path: Path) -> None:
+    text = (ROOT / "README.rst").read_text(encoding="utf-8")
+    if not blocks(text):
+        pytest.skip("README.rst has no Python in it")
+    play(text, tmp_path)
+
+
+def test_a_wrong_example_fails(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="ZeroDivisionError"):
+        play(".. code-block:: python\n\n   1 / 0\n", tmp_path)
+
+
+@pytest.mark.parametrize("file", sorted(DOCS.glob("*.rst")), ids=lambda file: file.stem)
+def test_no_python_is_left_unrun(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    said = len(re.findall(r"code-block:: (?:python|pycon)|^>>>", text, re.MULTILINE))
+    if file.stem in EXAMPLES:
+        assert said == len(blocks(text))
+    elif file.stem != "tutorial":  # test_tutorial.py
+        assert said == 0
+
+
+# --- tables -------------------------------------------------------------------------
+
+
+def rows(text: str) -> dict[str, str]:
+    """First cell -> the whole row, of every table in a page; rows may go on below."""
+    found: dict[str, str] = {}
+    first = ""
+    border = False
+    for line in text.splitlines():
+        if re.fullmatch(r"=+(?: +=+)+", line):
+            border, first = True, ""
+        elif border and (begun := re.match(r"``([^`]+)``", line)):
+            first = begun[1]
+            found[first] = found.get(first, "") + line
+        elif line.startswith("   ") and first:
+            found[first] += " " + line.strip()
+        else:
+            first = ""
+    return found
+
+
+def test_rows_are_found() -> None:
+    text = "\n".join(["=== ===", "``a`` one", "      two", "b     ``c``", "=== ==="])
+    assert rows(text) == {"a": "``a`` one two"}
+    assert rows("``a`` is no row\n") == {}
+
+
+@pytest.mark.parametrize("code", REQUEST_ERRORS)
+def test_every_wire_code_has_its_row(code: str) -> None:
+    row = rows(page("errors"))[code]
+    kind = REQUEST_ERRORS[code]
+    assert f"``{kind.__name__}``" in row
+    assert re.search(r"  (yes|no)  ", row)[1] == ("yes" if kind.retryable else "no")  # type: ignore[index]
+
+
+def exceptions(kind: type[RewindError] = RewindError) -> list[type[RewindError]]:
+    found = []
+    for child in kind.__subclasses__():
+        if child.__module__ == errors.__name__:
+            found += [child, *exceptions(child)]
+    return found
+
+
+@pytest.mark.parametrize("kind", exceptions(), ids=lambda kind: kind.__name__)
+def test_every_exception_is_named_with_its_exit_code(kind: type[RewindError]) -> None:
+    text = page("errors")
+    if kind in REQUEST_ERRORS.values():
+        assert f"``{kind.__name__}``" in text
+        return
+    if kind is errors.Behind:  # between a backend and the store; nobody else meets it
+        return
+    assert f" {kind.exit_code} " in f"{rows(text)[kind.__name__]} "
+
+
+@pytest.mark.parametrize("name", Settings.__struct_fields__)
+def test_every_setting_has_its_row(name: str) -> None:
+    row = rows(page("operating"))[option(name)]
+    assert f"``{variable(name)}``" in row
+    default = getattr(Settings(), name)
+    shown = " ".join(default) if isinstance(default, tuple) else default
+    shown = f"{shown:,}" if type(shown) is int else str(shown)
+    assert (shown if shown not in ("", "False") else "off") in row
+
+
+@pytest.mark.parametrize("name", protocol.LIMITS)
+def test_every_limit_has_its_number(name: str) -> None:
+    assert f" {protocol.LIMITS[name]:,} " in rows(page("protocol"))[name]
+
+
+def exit_codes() -> set[int]:
+    ours = {kind.exit_code for kind in exceptions()}
+    return ours | {0, 2, cli.EXIT_BUG, cli.EXIT_IO, cli.EXIT_INTERRUPTED}
+
+
+@pytest.mark.parametrize("code", sorted(exit_codes()))
+def test_every_exit_code_has_its_row(code: int) -> None:
+    assert str(code) in rows(page("operating"))
+
+
+def test_every_reserved_word_of_the_protocol_is_explained() -> None:
+    text = page("protocol")
+    for word in ("PUBLISH", "QUERY", "APPEND", "READ", "STREAMS", "INFO", "$head"):
+        assert f"``{word}``" in text, word
+    for query in (protocol.ReadQuery, protocol.StreamsQuery, protocol.Append):
+        for key in query.__struct_fields__:
+            assert f"``{key}``" in text, key
+
+
+# --- names --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["architecture", "backends", "operating"])
+def test_files_that_are_named_exist(name: str) -> None:
+    named = set(re.findall(r"``((?:\w+/)*\w+\.py)``", page(name)))
+    assert named
+    places = (ROOT, ROOT / "rewind", ROOT / "rewind" / "backends", ROOT / "tests")
+    assert not [file for file in named if not any((place / file).exists() for place in places)]
+
+
+def test_every_room_is_in_the_architecture() -> None:
+    rooms = {
+        file.stem for file in (ROOT / "rewind").iterdir() if not file.stem.startswith(("_", "."))
+    }
+    first = set(re.findall(r"^(\w+(?:, \w+)*)  ", page("architecture"), re.MULTILINE))
+    said = {name for names in first for name in names.split(", ")}
+    extra = {"py", "release", "demo"} | {room for room in rooms if room.startswith("cli_")}
+    assert rooms - extra <= said
+
+
+def test_the_changelog_has_this_release() -> None:
+    assert re.search(rf"^{re.escape(__version__)}\n-+$", page("changelog"), re.MULTILINE)

@@ -1,0 +1,165 @@
+"""The embedded client: the same contract on stores in this process, and what only it has."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from client_contract import PATIENCE_S, ClientContract, Consumer, event, eventually, fill
+from conftest import ALL_SCHEMES, DURABLE, store_url
+
+import rewind
+
+
+@pytest.fixture(params=ALL_SCHEMES)
+def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[rewind.Client]:
+    with rewind.open(store_url(request.param, tmp_path)) as opened:
+        yield opened
+
+
+class TestContract(ClientContract):
+    pass
+
+
+def store_of(client: rewind.Client) -> Any:
+    return client._transport._store  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("scheme", DURABLE)
+def test_events_are_there_after_opening_again(scheme: str, tmp_path: Path) -> None:
+    url = store_url(scheme, tmp_path)
+    with rewind.open(url) as client:
+        fill(client, 5)
+        info = client.info()
+    with rewind.open(str(tmp_path / "store")) as client:  # a bare path opens what it holds
+        assert client.info() == info and info.backend == scheme
+        assert client.append("s", event(), 5).last == 6
+
+
+def test_a_store_is_opened_once_at_a_time(tmp_path: Path) -> None:
+    with rewind.open(f"sqlite:{tmp_path}/store"), pytest.raises(rewind.StoreLocked):
+        rewind.open(f"sqlite:{tmp_path}/store")
+    rewind.open(f"sqlite:{tmp_path}/store").close()
+
+
+def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
+    for wrong in ("", "memory:path", "sqlite:", "mysql:path"):
+        with pytest.raises(rewind.BadConfiguration):
+            rewind.open(wrong)
+    (tmp_path / "file").write_text("not a store")
+    with pytest.raises(rewind.StoreError):
+        rewind.open(str(tmp_path / "file"))
+
+
+def test_appends_of_threads_share_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one commit is made, the next group gathers."""
+    with rewind.open("memory:") as client:
+        transport: Any = client._transport
+        commit = transport._store.append
+        sizes: list[int] = []
+        started, go_on = threading.Event(), threading.Event()
+
+        def slow(appends: Any) -> Any:
+            sizes.append(len(appends))
+            started.set()
+            assert go_on.wait(PATIENCE_S)
+            return commit(appends)
+
+        monkeypatch.setattr(transport._store, "append", slow)
+        threads = [threading.Thread(target=client.append, args=("s", event())) for _ in range(9)]
+        threads[0].start()
+        started.wait(PATIENCE_S)
+        for thread in threads[1:]:
+            thread.start()
+        eventually(lambda: len(transport._queue) == 8)
+        go_on.set()
+        for thread in threads:
+            thread.join()
+        assert sizes == [1, 8]
+        assert [each.position for each in client.read()] == list(range(1, 10))
+
+
+def test_refused_appends_leave_their_group_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with rewind.open("memory:") as client:
+        transport: Any = client._transport
+        outcomes: list[object] = []
+
+        def append(expected: int | None) -> None:
+            try:
+                outcomes.append(client.append("s", event(), expected).first)
+            except rewind.WrongExpectedVersion as refused:
+                outcomes.append(refused.code)
+
+        transport._lock.acquire()
+        threads = [threading.Thread(target=append, args=(each,)) for each in (None, 99, None)]
+        for count, thread in enumerate(threads, 1):
+            thread.start()
+            eventually(lambda: len(transport._queue) == count)  # noqa: B023
+        transport._lock.release()
+        for thread in threads:
+            thread.join()
+        assert sorted(map(str, outcomes)) == ["1", "2", "wrong_expected_version"]
+
+
+@pytest.mark.parametrize("failure", [rewind.StoreFailed("the disk"), KeyboardInterrupt()])
+def test_a_failed_commit_ends_the_store(
+    monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    """Whether it was stored is unknown, so nothing may be built upon it."""
+    client = rewind.open("memory:")
+    client.append("s", event())
+    subscription = client.subscribe()
+    consumer = Consumer(subscription)
+    assert subscription.wait_caught_up(PATIENCE_S)
+
+    def fail(*_: object) -> None:
+        raise failure
+
+    closed: list[bool] = []
+    monkeypatch.setattr(store_of(client).backend, "commit", fail)
+    monkeypatch.setattr(store_of(client).backend, "close", lambda: closed.append(True))
+    with pytest.raises(type(failure)):
+        client.append("s", event())
+    for use in (client.head, lambda: client.append("s", event()), lambda: next(client.read())):
+        with pytest.raises(rewind.StoreFailed):
+            use()
+    consumer.join()
+    assert isinstance(consumer.error, rewind.StoreFailed)
+    client.close()
+    assert not closed  # it is not touched again
+
+
+def test_a_forked_child_is_told_that_the_store_is_not_its_own(tmp_path: Path) -> None:
+    with rewind.open(f"sqlite:{tmp_path}/store") as client:
+        client.append("s", event())
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                client.head()
+            except rewind.Closed:
+                client.close()
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert client.append("s", event()).last == 2
+
+
+def test_no_socket_library_is_needed() -> None:
+    code = """
+import sys
+import rewind
+with rewind.open("memory:") as client:
+    client.append("s", rewind.NewEvent("t"))
+    assert [event.position for event in client.read()] == [1]
+    assert next(client.subscribe()).position == 1
+assert "zmq" not in sys.modules and "asyncio" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE_S)

@@ -1,0 +1,564 @@
+"""The log backend: torn ends, damage in the middle, segments, and its derived index."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+import pytest
+from contract import Scribe, read_all, read_whole_stream
+
+from rewind.backends import blocks, default_scheme, log, segments
+from rewind.backends.directory import Directory
+from rewind.errors import StoreDamaged, StoreFailed
+
+ENGINES = [
+    pytest.param(
+        "leveldb",
+        marks=pytest.mark.skipif(default_scheme() != "leveldb", reason="needs plyvel"),
+    ),
+    "sqlite",
+]
+
+
+def open_log(path: Path, index: str = "sqlite") -> log.Store:
+    directory = Directory(path, "log", log.Store.format_version)
+    try:
+        return log.Store(directory, index)
+    except BaseException:
+        directory.close()
+        raise
+
+
+class Made(NamedTuple):
+    """A closed store. ``ends``: the size of its last segment after each commit."""
+
+    path: Path
+    store_id: UUID
+    commits: list[list[bytes]]
+    ends: list[int]
+
+    def upto(self, count: int) -> list[bytes]:
+        return [record for commit in self.commits[:count] for record in commit]
+
+    def segments(self) -> list[Path]:
+        return sorted((self.path / "segments").iterdir())
+
+    def without_index(self) -> None:
+        for index in self.path.glob("index-*"):
+            shutil.rmtree(index)
+
+
+def make(path: Path, commits: int = 6, index: str = "sqlite") -> Made:
+    """Commits of three events, each with an append id."""
+    store = open_log(path, index)
+    scribe = Scribe(store)
+    written, ends = [], []
+    for n in range(commits):
+        head = store.last()[0]
+        events = [
+            {"stream": f"s{n % 2}", "data": b"x" * 40},
+            {"stream": "b", "id": bytes([n]) * 16},
+            {"stream": "b", "data": b"y" * 90},
+        ]
+        append_id = (bytes([n]) * 16, head + 1, head + 3)
+        written.append(scribe.write(*events, append_ids=[append_id]))
+        ends.append(store._segments.end()[1])
+    store.close()
+    return Made(path, store.store_id, written, ends)
+
+
+@pytest.fixture
+def small_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame for nearly every event, so that a commit is several."""
+    monkeypatch.setattr(blocks, "BLOCK_BYTES_MAX", 120)
+
+
+@pytest.fixture
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A segment for every commit or two."""
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 600)
+
+
+def listing(path: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in (path / "segments").iterdir()}
+
+
+def flip(file: Path, offset: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[offset] ^= 0x10
+    file.write_bytes(content)
+
+
+def read_and_close(path: Path, index: str = "sqlite") -> list[bytes]:
+    store = open_log(path, index)
+    try:
+        assert list(store.check()) == []
+        return read_all(store)
+    finally:
+        store.close()
+
+
+# --- torn ends ---
+
+
+def torn(made: Made, offset: int, tail: bytes) -> Path:
+    """A copy whose last segment ends at ``offset``, with ``tail`` behind; without an index."""
+    copy = made.path.with_name("copy")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(made.path, copy, ignore=shutil.ignore_patterns("index-*"))
+    (segment,) = (copy / "segments").iterdir()
+    segment.write_bytes(segment.read_bytes()[:offset] + tail)
+    return copy
+
+
+def test_a_cut_commit_is_wholly_absent_wherever_it_was_cut(
+    small_frames: None, tmp_path: Path
+) -> None:
+    made = make(tmp_path / "store", commits=3)
+    (segment,) = made.segments()
+    content = segment.read_bytes()
+    for offset in range(made.ends[1], len(content.rstrip(b"\0"))):
+        # Cut there, or zeros from there on, as a file system may leave it.
+        for tail in (b"", bytes(made.ends[2] - offset)):
+            segment.write_bytes(content[:offset] + tail)
+            assert settle(made) == made.upto(2)
+            assert segment.read_bytes() == content[: made.ends[1]]
+
+
+def settle(made: Made) -> list[bytes]:
+    """What opening does with the segments, without making an index each time; the records."""
+    opened = segments.Segments(made.path / "segments", made.store_id, create=False)
+    found = []
+    try:
+        end, last = segments.HEAD_BYTES, 0
+        for commit in opened.commits(1, end, 1):
+            found += commit.records
+            end, last = commit.end, commit.last
+        opened.settle(end, last + 1)
+    finally:
+        opened.close()
+    return found
+
+
+@pytest.mark.parametrize("cut", [0, 1, 52, 60, -1])
+def test_a_store_with_a_torn_end_goes_on_from_its_last_whole_commit(
+    cut: int, small_frames: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = make(tmp_path / "store", commits=3)
+    offset = made.ends[1] + cut if cut >= 0 else made.ends[2] - 1
+    copy = torn(made, offset, b"")
+    with caplog.at_level(logging.WARNING, "rewind"):
+        store = open_log(copy)
+    if offset > made.ends[1]:
+        assert f"cut off {offset - made.ends[1]} bytes" in caplog.text
+    assert read_all(store) == made.upto(2)
+    assert store.appends([b"\x01" * 16, b"\x02" * 16]) == {b"\x01" * 16: (4, 6)}
+    assert store.positions([b"\x02" * 16]) == {}
+    assert store.versions(["b"]) == {"b": 4}
+    again = Scribe(store).write("b", "s0")
+    store.close()
+    assert read_and_close(copy) == made.upto(2) + again
+
+
+def test_an_end_torn_after_the_index_was_written_is_damage(tmp_path: Path) -> None:
+    made = make(tmp_path / "store", commits=3)  # the index is written when the segments are synced
+    os.truncate(made.segments()[0], made.ends[2] - 1)
+    with pytest.raises(StoreDamaged, match="ends before position"):
+        open_log(made.path)
+    assert made.segments()[0].stat().st_size == made.ends[2] - 1
+
+
+def test_a_torn_commit_may_lack_its_beginning(small_frames: None, tmp_path: Path) -> None:
+    # Pages reach the disk in any order: the last frame can be there without the first.
+    made = make(tmp_path / "store", commits=3)
+    content = made.segments()[0].read_bytes()
+    copy = torn(made, made.ends[1], bytes(60) + content[made.ends[1] + 60 :])
+    assert read_and_close(copy) == made.upto(2)
+
+
+def test_data_that_looks_like_a_frame_is_not_taken_for_one(tmp_path: Path) -> None:
+    # A client that sends a frame of another segment, or of this very kind, gains nothing.
+    made = make(tmp_path / "other", commits=3)
+    frame = made.segments()[0].read_bytes()[made.ends[1] :]
+    store = open_log(tmp_path / "store")
+    first = Scribe(store).write("a")
+    end = store._segments.end()[1]
+    Scribe(store).write({"stream": "a", "data": frame})
+    store.close()
+    (segment,) = (tmp_path / "store" / "segments").iterdir()
+    flip(segment, end + 20)
+    shutil.rmtree(tmp_path / "store" / "index-sqlite")
+    assert read_and_close(tmp_path / "store") == first
+
+
+def test_an_empty_store_with_a_torn_first_commit_is_empty(tmp_path: Path) -> None:
+    made = make(tmp_path / "store", commits=1)
+    copy = torn(made, segments.HEAD_BYTES + 10, b"")
+    assert read_and_close(copy) == []
+
+
+@pytest.mark.parametrize("size", [0, 1, 47])
+def test_a_segment_torn_while_it_was_begun_is_begun_again(
+    size: int, small_segments: None, tmp_path: Path
+) -> None:
+    made = make(tmp_path / "store")
+    head = made.segments()[0].read_bytes()[:size]
+    (made.path / "segments" / f"{19:020}.log").write_bytes(head)
+    store = open_log(made.path)
+    assert read_all(store) == made.upto(6)
+    again = Scribe(store).write("a")
+    store.close()
+    assert read_and_close(made.path) == made.upto(6) + again
+
+
+# --- damage ---
+
+
+def test_damage_in_front_of_a_later_commit_is_refused(small_frames: None, tmp_path: Path) -> None:
+    made = make(tmp_path / "store", commits=4)
+    (segment,) = made.segments()
+    content = segment.read_bytes()
+    for offset in range(made.ends[0], made.ends[2]):
+        flip(segment, offset)
+        before = segment.read_bytes()
+        with pytest.raises(StoreDamaged) as damage:
+            settle(made)
+        start = made.ends[0] if offset < made.ends[1] else made.ends[1]
+        assert f"{segment} is damaged at offset {start}" in str(damage.value)
+        assert segment.read_bytes() == before
+        segment.write_bytes(content)
+
+
+@pytest.mark.parametrize("index", ENGINES)
+def test_a_damaged_store_does_not_open_without_its_index(index: str, tmp_path: Path) -> None:
+    made = make(tmp_path / "store", index=index)
+    made.without_index()
+    flip(made.segments()[0], made.ends[2] + 30)
+    before = listing(made.path)
+    for _ in range(2):
+        with pytest.raises(StoreDamaged, match=f"is damaged at offset {made.ends[2]}: .* later"):
+            open_log(made.path, index)
+    assert listing(made.path) == before
+
+
+def test_damage_the_index_knows_to_be_acknowledged_is_never_cut_off(tmp_path: Path) -> None:
+    made = make(tmp_path / "store")
+    flip(made.segments()[0], made.ends[-1] - 60)
+    before = listing(made.path)
+    with pytest.raises(StoreDamaged):
+        open_log(made.path)
+    assert listing(made.path) == before
+
+
+def test_damage_under_the_index_is_found_when_read(tmp_path: Path) -> None:
+    made = make(tmp_path / "store")
+    flip(made.segments()[0], made.ends[2] + 100)
+    store = open_log(made.path)
+    assert store.read(0, 9, 99, 9999) == made.upto(3)
+    with pytest.raises(StoreDamaged, match=r"0001\.log is damaged at offset"):
+        store.read(9, 10, 9, 999)
+    assert any(f"offset {made.ends[2]}" in line for line in store.check())
+    store.close()
+
+
+def test_damaged_append_ids_are_found_by_check(tmp_path: Path) -> None:
+    made = make(tmp_path / "store")
+    flip(made.segments()[0], made.ends[2] - 20)
+    store = open_log(made.path)
+    assert list(store.check())
+    store.close()
+
+
+# --- segments ---
+
+
+def test_segments_are_named_by_their_first_position(small_segments: None, tmp_path: Path) -> None:
+    made = make(tmp_path / "store")
+    firsts = [int(file.stem) for file in made.segments()]
+    assert len(firsts) > 2
+    assert [file.name for file in made.segments()] == [f"{first:020}.log" for first in firsts]
+    assert read_and_close(made.path) == made.upto(6)
+
+
+@pytest.mark.parametrize("index", ENGINES)
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_missing_segment_is_damage(
+    index: str, which: int, indexed: bool, small_segments: None, tmp_path: Path
+) -> None:
+    made = make(tmp_path / "store", index=index)
+    made.segments()[which].unlink()
+    if not indexed:
+        made.without_index()
+    before = listing(made.path)
+    with pytest.raises(StoreDamaged, match="missing"):
+        open_log(made.path, index)
+    assert listing(made.path) == before
+
+
+@pytest.mark.parametrize("change", ["cut", "longer", "empty"])
+def test_a_segment_in_the_middle_must_end_where_the_next_begins(
+    change: str, small_segments: None, tmp_path: Path
+) -> None:
+    made = make(tmp_path / "store")
+    made.without_index()
+    segment = made.segments()[1]
+    content = segment.read_bytes()
+    segment.write_bytes({"cut": content[:-1], "longer": content + b"\0", "empty": b""}[change])
+    before = listing(made.path)
+    with pytest.raises(StoreDamaged, match=str(segment)):
+        open_log(made.path)
+    assert listing(made.path) == before
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_segment_of_another_store_is_damage(
+    indexed: bool, small_segments: None, tmp_path: Path
+) -> None:
+    made, other = make(tmp_path / "store"), make(tmp_path / "other")
+    shutil.copy(other.segments()[1], made.segments()[1])
+    if not indexed:
+        made.without_index()
+        with pytest.raises(StoreDamaged, match="another place or store"):
+            open_log(made.path)
+        return
+    store = open_log(made.path)
+    with pytest.raises(StoreDamaged, match="another place or store"):
+        read_all(store)
+    assert list(store.check())
+    store.close()
+
+
+def test_few_files_are_held_open(
+    small_segments: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "OPEN_FILES_MAX", 2)
+    made = make(tmp_path / "store", commits=12)
+    assert len(made.segments()) > 4
+    store = open_log(made.path)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(2):
+        assert read_all(store) == made.upto(12)
+    assert len(os.listdir("/proc/self/fd")) <= before + 2
+    store.close()
+
+
+# --- the index ---
+
+
+@pytest.mark.parametrize("index", ENGINES)
+def test_a_missing_index_is_made_again(
+    index: str, small_segments: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = make(tmp_path / "store", index=index)
+    made.without_index()
+    with caplog.at_level(logging.WARNING, "rewind"):
+        assert read_and_close(made.path, index) == made.upto(6)
+    assert f"index-{index} cannot be used and is built from the segments" in caplog.text
+    caplog.clear()
+    assert read_and_close(made.path, index) == made.upto(6)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("index", ENGINES)
+def test_an_index_that_is_behind_is_brought_up(
+    index: str, small_segments: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = make(tmp_path / "store", index=index)
+    shutil.copytree(made.path / f"index-{index}", tmp_path / "old")
+    store = open_log(made.path, index)
+    more = [record for n in range(5) for record in Scribe(store).write("b", f"new{n}")]
+    store.close()
+    made.without_index()
+    (tmp_path / "old").rename(made.path / f"index-{index}")
+    assert read_and_close(made.path, index) == made.upto(6) + more
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("index", ENGINES)
+def test_opening_replays_only_what_the_index_lacks(
+    index: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(tmp_path / "store", index=index)
+    asked = []
+    commits = segments.Segments.commits
+
+    def recorded(self: segments.Segments, *where: int) -> object:
+        asked.append(where)
+        return commits(self, *where)
+
+    monkeypatch.setattr(segments.Segments, "commits", recorded)
+    open_log(made.path, index).close()
+    assert asked == [(1, made.ends[-1], 19)]
+
+
+def remove_a_file(index: Path) -> None:
+    max(index.iterdir(), key=lambda file: file.stat().st_size).unlink()
+
+
+def empty_the_files(index: Path) -> None:
+    for file in index.iterdir():
+        file.write_bytes(b"")
+
+
+def fill_with_noise(index: Path) -> None:
+    for file in index.iterdir():
+        file.write_bytes(b"\xaa" * file.stat().st_size)
+
+
+def put_a_file_there(index: Path) -> None:
+    shutil.rmtree(index)
+    index.write_bytes(b"no index")
+
+
+def empty_directory(index: Path) -> None:
+    shutil.rmtree(index)
+    index.mkdir()
+
+
+@pytest.mark.parametrize("index", ENGINES)
+@pytest.mark.parametrize(
+    "spoil", [remove_a_file, empty_the_files, fill_with_noise, put_a_file_there, empty_directory]
+)
+def test_a_broken_index_is_made_again(
+    index: str, spoil: Callable[[Path], None], tmp_path: Path
+) -> None:
+    made = make(tmp_path / "store", index=index)
+    spoil(made.path / f"index-{index}")
+    assert read_and_close(made.path, index) == made.upto(6)
+
+
+@pytest.mark.parametrize("index", ENGINES)
+def test_another_stores_index_is_made_again(
+    index: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = make(tmp_path / "store", index=index)
+    other = make(tmp_path / "other", commits=2, index=index)
+    made.without_index()
+    (other.path / f"index-{index}").rename(made.path / f"index-{index}")
+    with caplog.at_level(logging.WARNING, "rewind"):
+        assert read_and_close(made.path, index) == made.upto(6)
+    assert "the index of another store" in caplog.text
+
+
+@pytest.mark.parametrize("index", ENGINES)
+def test_segments_that_lost_what_the_index_knows_are_damage(
+    index: str, small_segments: None, tmp_path: Path
+) -> None:
+    made = make(tmp_path / "store", index=index)
+    kept = {file.name: file.read_bytes() for file in made.segments()}
+    store = open_log(made.path, index)
+    for _ in range(5):
+        Scribe(store).write("b", "b", "b")
+    store.close()
+    shutil.rmtree(made.path / "segments")
+    (made.path / "segments").mkdir()
+    for name, content in kept.items():
+        (made.path / "segments" / name).write_bytes(content)
+    with pytest.raises(StoreDamaged, match="acknowledged are gone"):
+        open_log(made.path, index)
+    assert {file.name: file.read_bytes() for file in made.segments()} == kept
+    made.without_index()  # as the message says
+    assert read_and_close(made.path, index) == made.upto(6)
+
+
+@pytest.mark.skipif(default_scheme() != "leveldb", reason="needs plyvel")
+def test_changing_the_engine_leaves_no_old_index_behind(tmp_path: Path) -> None:
+    made = make(tmp_path / "store", index="sqlite")
+    assert read_and_close(made.path, "leveldb") == made.upto(6)
+    assert [entry.name for entry in made.path.glob("index-*")] == ["index-leveldb"]
+
+
+def test_an_index_that_misleads_is_damage_that_says_what_to_do(tmp_path: Path) -> None:
+    made = make(tmp_path / "store")
+    store = open_log(made.path)
+    key, _ = next(store._keys.scan(b"vb", b"vc"))
+    _, run = next(store._keys.scan(b"vs0", b"vs1"))
+    store._keys.write([(key, run)])
+    with pytest.raises(StoreDamaged, match=r"index-sqlite is damaged: .* Remove it"):
+        read_whole_stream(store, "b")
+    assert list(store.check())
+    store.close()
+    made.without_index()
+    assert read_and_close(made.path) == made.upto(6)
+
+
+@pytest.mark.parametrize("by", [-1, 1, 100])
+def test_a_run_that_leads_beyond_its_block_is_damage(by: int, tmp_path: Path) -> None:
+    store = open_log(tmp_path / "store")
+    scribe = Scribe(store)
+    for _ in range(2):
+        scribe.write({"stream": "s", "data": b"x" * 4_000}, "t")  # too long for a copy
+    key, run = next(store._keys.scan(b"vs", b"vt"))
+    version, position, block = struct.unpack(">QQQ", run)
+    store._keys.write([(key, struct.pack(">QQQ", version, position + by, block))])
+    with pytest.raises(StoreDamaged, match="is damaged: stream 's' leads"):
+        read_whole_stream(store, "s")
+    assert list(store.check())
+    store.close()
+
+
+def test_a_rebuild_puts_entries_a_bounded_piece_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "REPLAY_ENTRIES", 10)
+    made = make(tmp_path / "store")
+    made.without_index()
+    assert read_and_close(made.path) == made.upto(6)
+
+
+# --- failures ---
+
+
+def fail_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fdatasync", refuse)
+
+
+def fail_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+
+
+def cut_write_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.pwrite
+    monkeypatch.setattr(
+        os, "pwrite", lambda descriptor, data, offset: write(descriptor, data[:-1], offset)
+    )
+
+
+@pytest.mark.parametrize("fail", [fail_sync, fail_write, cut_write_short])
+def test_a_failed_write_ends_the_use(
+    fail: Callable[[pytest.MonkeyPatch], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_log(tmp_path / "store")
+    scribe = Scribe(store)
+    written = scribe.write("a")
+    records = scribe.records([{"stream": "a"}])
+    with monkeypatch.context() as failing:
+        fail(failing)
+        with pytest.raises(StoreFailed):
+            store.commit(records, [], 1)
+    for use in (
+        lambda: store.commit(records, [], 1),
+        lambda: store.read(0, 9, 9, 9),
+        lambda: store.versions(["a"]),
+    ):
+        with pytest.raises(StoreFailed, match="must be opened again"):
+            use()
+    store.close()
+    # It was never acknowledged, so it may be there or not: what matters is that it is whole.
+    found = read_and_close(tmp_path / "store")
+    assert found in (written, [*written, records[0].encoded])

@@ -1,0 +1,267 @@
+"""Random appends, retries, conflicts, restarts and reads of every kind, against a model in plain Python.
+
+The model is the reader's idea of an event store: a list of events. Hypothesis looks for a sequence of
+steps on which a backend under the real store disagrees, and prints the shortest one.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from typing import Any
+
+import pytest
+from conftest import ALL_SCHEMES
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from rewind.backends import open_backend
+from rewind.errors import IdConflict, WrongExpectedVersion
+from rewind.events import Append, Appended, AppendEvent, ReadQuery, decode_event
+from rewind.store import Store
+
+STREAMS = st.sampled_from(["a", "ab", "abc", "ø", "z"])
+TYPES = st.sampled_from(["", "x", "y"])
+TAGS = st.lists(st.sampled_from(["p", "q"]), unique=True, max_size=2).map(tuple)
+DATA = st.one_of(st.binary(max_size=3), st.just(b"L" * 20_000))
+METADATA = st.sampled_from([{}, {"k": 1}, {"k": True}])
+EXPECTED = st.dictionaries(STREAMS, st.integers(-1, 4), max_size=1)
+SMALL = st.integers(0, 25)
+
+
+def new_event(id: bytes | None = None) -> st.SearchStrategy[AppendEvent]:
+    return st.builds(AppendEvent, st.just(id), STREAMS, TYPES, TAGS, METADATA, DATA)
+
+
+class Model(RuleBasedStateMachine):
+    scheme = "memory"
+
+    @initialize()
+    def begin(self) -> None:
+        self.directory = tempfile.mkdtemp()
+        self.url = "memory:" if self.scheme == "memory" else f"{self.scheme}:{self.directory}/store"
+        self.time = 1_000
+        self.open()
+        self.events: list[dict[str, Any]] = []
+        self.done: list[tuple[Append, Appended]] = []
+        self.ids = 0
+
+    def open(self) -> None:
+        self.store = Store(open_backend(self.url), clock=lambda: self.time)
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            self.store.close()
+            shutil.rmtree(self.directory)
+
+    def next_id(self) -> bytes:
+        self.ids += 1
+        return b"\x40" + self.ids.to_bytes(15, "big")
+
+    # What the model says
+
+    def version(self, stream: str) -> int:
+        return sum(event["stream"] == stream for event in self.events)
+
+    def fits(self, append: Append) -> bool:
+        actual = {stream: self.version(stream) for stream in append.expected}
+        return all(
+            expected == actual[stream] or (expected == -1 and actual[stream] > 0)
+            for stream, expected in append.expected.items()
+        )
+
+    def take(self, append: Append, outcome: Any) -> None:
+        """Check the outcome of a new append, and add it to the model."""
+        if not self.fits(append):
+            assert isinstance(outcome, WrongExpectedVersion), outcome
+            assert outcome.actual == self.version(outcome.stream)
+            return
+        assert isinstance(outcome, Appended) and not outcome.duplicate, outcome
+        assert outcome.first == len(self.events) + 1
+        for event in append.events:
+            self.events.append(
+                {
+                    "position": len(self.events) + 1,
+                    "stream": event.stream,
+                    "version": self.version(event.stream) + 1,
+                    "type": event.type,
+                    "tags": event.tags,
+                    "metadata": event.metadata,
+                    "data": event.data,
+                    "recorded_at_ns": self.time,
+                    "id": event.id,
+                }
+            )
+        assert outcome.last == len(self.events)
+        assert outcome.versions == {e.stream: self.version(e.stream) for e in append.events}
+        if append.id is not None or append.events[0].id is not None:
+            self.done.append((append, outcome))
+
+    # Steps
+
+    @rule(
+        groups=st.lists(
+            st.tuples(
+                st.lists(new_event(), min_size=1, max_size=4),
+                EXPECTED,
+                st.booleans(),
+                st.booleans(),
+            ),
+            min_size=1,
+            max_size=4,
+        )
+    )
+    def append(self, groups: list[Any]) -> None:
+        appends = []
+        for events, expected, with_id, with_event_ids in groups:
+            if with_event_ids:
+                events = [
+                    AppendEvent(self.next_id(), *(getattr(e, f) for f in e.__struct_fields__[1:]))
+                    for e in events
+                ]
+            id = self.next_id() if with_id and not with_event_ids else None
+            appends.append(Append(tuple(events), id, expected))
+        outcomes, _ = self.store.append(appends)
+        for append, outcome in zip(appends, outcomes, strict=True):
+            self.take(append, outcome)
+
+    @rule(data=st.data())
+    def retry(self, data: st.DataObject) -> None:
+        if not self.done:
+            return
+        append, first = data.draw(st.sampled_from(self.done))
+        (again,), records = self.store.append([append])
+        assert not records
+        assert again == Appended(
+            first.first, first.last, first.id_bytes, first.versions, True, first.durability
+        )
+
+    @rule(data=st.data(), extra=new_event())
+    def conflict(self, data: st.DataObject, extra: AppendEvent) -> None:
+        if not self.done:
+            return
+        append, _ = data.draw(st.sampled_from(self.done))
+        if append.id is not None:
+            changed = Append((*append.events, extra), append.id)
+        else:
+            fresh = AppendEvent(
+                self.next_id(), *(getattr(extra, f) for f in extra.__struct_fields__[1:])
+            )
+            changed = Append((*append.events, fresh))
+        (refused,), records = self.store.append([changed])
+        assert isinstance(refused, IdConflict) and not records
+
+    @rule(step=st.integers(-5, 50))
+    def time_passes(self, step: int) -> None:
+        self.time = max([self.time + step, *(e["recorded_at_ns"] for e in self.events[-1:])])
+
+    @rule()
+    def restart(self) -> None:
+        if self.scheme != "memory":
+            self.store.close()
+            self.open()
+
+    @rule(
+        after=SMALL,
+        until=st.none() | SMALL,
+        limit=st.none() | st.integers(0, 5),
+        max_bytes=st.none() | st.sampled_from([0, 200, 30_000]),
+        backwards=st.booleans(),
+        stream=st.none() | STREAMS,
+        prefix=st.none() | st.sampled_from(["", "a", "ab", "none"]),
+        types=st.lists(TYPES, unique=True, max_size=2).map(tuple),
+        tags=TAGS,
+        since=st.none() | st.integers(990, 1_200),
+    )
+    def read(self, **query: Any) -> None:
+        if query["stream"] is not None:
+            query["prefix"] = None
+        asked = ReadQuery(**query)
+        wanted = self.matching(asked)
+        answer = self.store.read(asked)
+        found = [event.position for event in answer.events]
+        assert found == [e["position"] for e in wanted][: len(found)]
+        assert answer.head == len(self.events)
+        if asked.limit != 0 and asked.limit is None and asked.max_bytes is None:
+            assert len(found) == len(wanted) and answer.end
+        if answer.end:
+            assert len(found) == len(wanted) or asked.limit == 0
+        assert asked.limit is None or len(found) <= asked.limit
+        if wanted and asked.limit != 0:
+            assert found or not answer.end
+
+    def matching(self, query: ReadQuery) -> list[dict[str, Any]]:
+        events = self.events
+        count = "position"
+        if query.stream is not None:
+            events, count = [e for e in events if e["stream"] == query.stream], "version"
+        chosen = [
+            e
+            for e in events
+            if query.after < e[count] <= (len(self.events) if query.until is None else query.until)
+            and e["stream"].startswith(query.prefix or "")
+            and (not query.types or e["type"] in query.types)
+            and set(query.tags) <= set(e["tags"])
+            and (query.since is None or e["recorded_at_ns"] >= query.since)
+        ]
+        return chosen[::-1] if query.backwards else chosen
+
+    @rule(
+        prefix=st.sampled_from(["", "a", "ab", "ø", "none"]),
+        after=st.sampled_from(["", "a", "abc", "zz"]),
+        limit=st.integers(0, 6),
+    )
+    def streams(self, prefix: str, after: str, limit: int) -> None:
+        names = sorted({e["stream"] for e in self.events}, key=str.encode)
+        wanted = [
+            (n, self.version(n))
+            for n in names
+            if n.startswith(prefix) and n.encode() > after.encode()
+        ]
+        found, end = self.store.streams(prefix, after, limit)
+        assert [tuple(row) for row in found] == wanted[:limit]
+        assert end is (len(wanted) <= limit)
+
+    @rule(data=st.data())
+    def by_id(self, data: st.DataObject) -> None:
+        if not self.events:
+            return
+        event = data.draw(st.sampled_from(self.events))
+        place = ReadQuery(after=event["position"] - 1, until=event["position"])
+        stored = self.store.read(place).events[0]
+        assert event["id"] in (None, stored.id_bytes)
+        assert self.store.read(ReadQuery(id=stored.id_bytes)).events[0] == stored
+
+    @invariant()
+    def everything_is_there(self) -> None:
+        if not hasattr(self, "events"):
+            return
+        assert self.store.head == len(self.events)
+        stored = [
+            decode_event(record) for record in self.store.backend.read(0, 10**9, 10**6, 10**9)
+        ]
+        for event, wanted in zip(stored, self.events, strict=True):
+            assert {name: getattr(event, name) for name in wanted if name != "id"} == {
+                name: value for name, value in wanted.items() if name != "id"
+            }
+
+
+@pytest.mark.parametrize("scheme", ALL_SCHEMES)
+def test_every_backend_behaves_like_a_list(scheme: str) -> None:
+    machine = type("Model_" + scheme, (Model,), {"scheme": scheme})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
