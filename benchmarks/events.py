@@ -1,0 +1,56 @@
+"""The events every system is given: 256 bytes each, in streams whose names all of them can take.
+
+A filled store has the same shape at every size: one event in ten belongs to one of ``hot_streams``
+streams of exactly 100 events each, spread over the whole store; the others to ten times as many
+streams, nine or so in each. Of a million events that is 1,000 hot streams among 101,000.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+TYPE = "AccountCredited"
+DATA_BYTES = 256
+STREAMS = 1_000  # of the appending workloads
+HOT_EVENTS = 100  # in each stream that is read
+HOT_SHARE = 10  # one event in so many
+COLD_STREAMS_PER_HOT = 100
+
+Pair = tuple[str, bytes]
+"""A stream's name and an event's data."""
+
+_PAYLOADS = 512  # different ones: enough that nothing is compressed or deduplicated to nothing
+
+
+def payloads() -> list[bytes]:
+    """Data of events, to be used in turn."""
+    return [os.urandom(DATA_BYTES) for _ in range(_PAYLOADS)]
+
+
+def append_streams() -> list[str]:
+    """The streams that the appending workloads write to."""
+    return [f"stream-{number:04}" for number in range(STREAMS)]
+
+
+def hot_streams(events: int) -> list[str]:
+    """The streams of 100 events in a store filled with so many."""
+    return [f"hot-{number:06}" for number in range(_hot_count(events))]
+
+
+def _hot_count(events: int) -> int:
+    return max(1, events // (HOT_SHARE * HOT_EVENTS))
+
+
+def filling(events: int, batch: int = 1_000) -> Iterator[list[Pair]]:
+    """What a store of so many events is filled with, a batch at a time."""
+    data = payloads()
+    hot = _hot_count(events)
+    cold = hot * COLD_STREAMS_PER_HOT
+    for begin in range(0, events, batch):
+        pairs = []
+        for number in range(begin, min(begin + batch, events)):
+            turn, rest = divmod(number, HOT_SHARE)
+            hot_name, cold_name = f"hot-{turn % hot:06}", f"cold-{(number - turn - 1) % cold:07}"
+            pairs.append((cold_name if rest else hot_name, data[number % _PAYLOADS]))
+        yield pairs

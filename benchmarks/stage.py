@@ -1,0 +1,188 @@
+"""What a workload runs on: servers on empty or filled stores, and loads in processes of their own.
+
+A store is filled once and then belongs to every workload that asks for that size. A system that
+cannot be started, or fails under a load, is left out from then on, with the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from benchmarks.processes import LAST_WORDS, Failed
+from benchmarks.systems import Server, System, system
+
+Key = tuple[str, int]
+"""A system's name and the number of events its store was filled with."""
+
+LOAD_READY_S = 60.0  # a thousand connections on a busy machine
+LOAD_S = 120.0  # the longest: a million events, read from a slow store
+FILL_S = 1_800.0  # ten million events
+
+
+class Load:
+    """A load generator's process, connected and waiting to begin. A context manager."""
+
+    def __init__(self, load: str, log: Path, arguments: dict[str, Any]) -> None:
+        self._load = load
+        self._log = log
+        command = [sys.executable, "-m", "benchmarks.load", load, json.dumps(arguments)]
+        with open(log, "wb") as output:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, text=True
+            )
+
+    def ready(self) -> Self:
+        """Wait until it is connected."""
+        assert self._process.stdout is not None
+        found, _, _ = select.select([self._process.stdout], [], [], LOAD_READY_S)
+        if not found or self._process.stdout.readline() != "ready\n":
+            raise self._failed("did not begin")
+        return self
+
+    def go(self) -> Self:
+        """Let it begin."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self
+
+    def result(self) -> dict[str, float]:
+        """Wait for its figures."""
+        seconds = FILL_S if self._load == "fill" else LOAD_S
+        try:
+            output, _ = self._process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired as error:
+            raise self._failed(f"was not done after {seconds:.0f} s") from error
+        if self._process.returncode != 0:
+            raise self._failed(f"ended with {self._process.returncode}")
+        found: dict[str, float] = json.loads(output)
+        return found
+
+    def _failed(self, what: str) -> Failed:
+        words = self._log.read_text(encoding="utf-8", errors="replace")[-LAST_WORDS:]
+        return Failed(f"the load {self._load} {what}: {words.strip()}")
+
+    def end(self) -> None:
+        """End it, if it has not ended."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None and not pipe.closed:
+                pipe.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.end()
+
+
+class Stage:
+    """The servers, by system and size of store. A context manager that ends them all."""
+
+    def __init__(self, directory: Path, say: Callable[[str], None]) -> None:
+        self.left_out: dict[str, str] = {}
+        self.versions: dict[str, str] = {}
+        self.fill_rates: dict[str, float] = {}
+        self._directory = directory
+        self._say = say
+        self._systems: dict[str, System] = {}
+        self._servers: dict[Key, Server] = {}
+        self._places: dict[Key, Path] = {}
+        self._number = 0
+
+    def system(self, name: str) -> System:
+        """The system of this name. Raises ``Failed``."""
+        if name not in self._systems:
+            self._systems[name] = system(name)
+            self.versions.update(self._systems[name].versions())
+        return self._systems[name]
+
+    def size(self, name: str, events: int) -> int:
+        """How many events a store of this system really has, where others have so many."""
+        return events // self.system(name).fill_share
+
+    def server(self, key: Key) -> Server:
+        """The running server; started, its store filled, if it is not. Raises ``Failed``."""
+        if key in self._servers:
+            return self._servers[key]
+        name, events = key
+        if events and key not in self._places:
+            self._fill(key)
+        if key not in self._servers:
+            place = self._places[key] if events else self._new_place(name)
+            self._servers[key] = self.system(name).start(place)
+        return self._servers[key]
+
+    def _fill(self, key: Key) -> None:
+        """Fill a store. What its server would not keep goes on running."""
+        name, events = key
+        chosen = self.system(name)
+        self._say(f"filling {name}")
+        place = self._new_place(name)
+        server = chosen.start(place, filling=True)
+        try:
+            size = self.size(name, events)
+            figures = self.load("fill", name=name, endpoint=server.endpoint, events=size)
+        except Failed:
+            server.stop()
+            raise
+        self.fill_rates[f"{name} {size}"] = figures["rate"]
+        if chosen.lasting:
+            server.stop()
+            self._places[key] = place
+        else:
+            self._servers[key] = server
+
+    def _new_place(self, name: str) -> Path:
+        self._number += 1
+        place = self._directory / f"{self._number:03}-{name}"
+        place.mkdir()
+        return place
+
+    def reopen(self, key: Key) -> Server:
+        """Kill the server and start it again on the same store."""
+        process = self.server(key).process
+        assert process is not None
+        process.kill()
+        del self._servers[key]
+        return self.server(key)
+
+    def stop(self, keys: set[Key] | None = None) -> None:
+        """End these servers, or all. Filled stores stay."""
+        for key in list(self._servers) if keys is None else [*keys & self._servers.keys()]:
+            self._servers.pop(key).stop()
+
+    def prepare(self, load: str, **arguments: Any) -> Load:
+        """A load's process, which is connecting."""
+        self._number += 1
+        return Load(load, self._directory / f"{self._number:03}-{load}.txt", arguments)
+
+    def load(self, load: str, **arguments: Any) -> dict[str, float]:
+        """Run a load. Raises ``Failed``."""
+        with self.prepare(load, **arguments) as prepared:
+            return prepared.ready().go().result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()

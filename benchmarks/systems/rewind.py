@@ -1,0 +1,133 @@
+"""Rewind itself, a daemon of this tree, with its default settings, feeds bound; by its own clients.
+
+One event an append carries an append id, which the client makes.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import zmq
+
+import rewind
+from benchmarks.events import TYPE, Pair
+from benchmarks.processes import Process
+from benchmarks.systems import Server
+
+REPEATED = 10  # one append in so many is sent twice
+
+
+class System:
+    """A daemon on one of the stores."""
+
+    threads = False
+
+    def __init__(self, scheme: str) -> None:
+        self._scheme = scheme
+        self.lasting = scheme != "memory"
+        self.note = "" if self.lasting else "memory: nothing is synced"
+        self.fill_share = 1 if scheme in ("leveldb", "log") else 5
+
+    def start(self, directory: Path, *, filling: bool = False) -> Server:
+        path = "" if self._scheme == "memory" else str(directory / "store")
+        command = [sys.executable, "-m", "rewind.cli", "serve"]
+        command += ["--store", f"{self._scheme}:{path}"]
+        for feed in ("incoming", "streaming", "topic"):
+            command += [f"--{feed}-bind", "tcp://127.0.0.1:*"]
+        process = Process(command, directory / "log.txt")
+        ready = process.wait_for(r" ready .*incoming=(\S+).*\n")
+        return Server(process, ready[1], time.perf_counter() - process.begun_s)
+
+    def versions(self) -> dict[str, str]:
+        packages = ["pyzmq", "msgspec"] + ["plyvel"] * (self._scheme in ("leveldb", "log"))
+        return {
+            "rewind": rewind.__version__,
+            "libzmq": zmq.zmq_version(),
+            **{name: version(name) for name in packages},
+        }
+
+    def connect(self, endpoint: str) -> Blocking:
+        return Blocking(rewind.connect(endpoint, timeout=30.0))
+
+    async def connect_async(self, endpoint: str, in_flight: int) -> Asynchronous:
+        return Asynchronous(rewind.connect_async(endpoint, timeout=30.0))
+
+
+class Blocking:
+    def __init__(self, client: rewind.Client) -> None:
+        self._client = client
+        self.close = client.close
+
+    def append(self, stream: str, data: bytes) -> object:
+        return self._client.append(stream, rewind.NewEvent(TYPE, data))
+
+    def append_many(self, events: list[Pair]) -> object:
+        return self._client.append_streams(
+            [(stream, rewind.NewEvent(TYPE, data)) for stream, data in events]
+        )
+
+    def read_all(self) -> int:
+        return sum(1 for event in self._client.read() if event.data)
+
+    def read_stream(self, stream: str) -> int:
+        return sum(1 for event in self._client.read_stream(stream) if event.data)
+
+    def follow(self) -> Iterator[list[bytes]]:
+        for events in self._client.subscribe(after=self._client.head()).batches():
+            yield [event.data for event in events]
+
+
+class Asynchronous:
+    def __init__(self, client: rewind.AsyncClient) -> None:
+        self._client = client
+        self.close = client.close
+        self._versions: dict[str, int] = {}
+        self._appends = 0
+        self._again: list[tuple[str, bytes, uuid.UUID]] = []
+
+    async def append(self, stream: str, data: bytes) -> object:
+        return await self._client.append(stream, rewind.NewEvent(TYPE, data))
+
+    async def append_many(self, events: list[Pair]) -> object:
+        return await self._client.append_streams(
+            [(stream, rewind.NewEvent(TYPE, data)) for stream, data in events]
+        )
+
+    async def append_expected(self, stream: str, data: bytes) -> None:
+        """An append that expects the version its stream has; its first one asks for it."""
+        appended = await self._client.append(
+            stream, rewind.NewEvent(TYPE, data), self._versions.get(stream)
+        )
+        self._versions[stream] = appended.versions[stream]
+
+    async def append_repeated(self, stream: str, data: bytes) -> None:
+        """An append, one in ten of which is sent a second time, by the call that comes next."""
+        self._appends += 1
+        if self._again:
+            stream, data, append_id = self._again.pop()
+            repeated = await self._client.append(
+                stream, rewind.NewEvent(TYPE, data), append_id=append_id
+            )
+            assert repeated.duplicate
+        elif self._appends % REPEATED == 0:
+            append_id = uuid.uuid4()
+            await self._client.append(stream, rewind.NewEvent(TYPE, data), append_id=append_id)
+            self._again.append((stream, data, append_id))
+        else:
+            await self._client.append(stream, rewind.NewEvent(TYPE, data))
+
+    async def read_all(self) -> int:
+        return len([event async for event in self._client.read() if event.data])
+
+    async def read_stream(self, stream: str) -> int:
+        return len([event async for event in self._client.read_stream(stream) if event.data])
+
+    async def follow(self) -> AsyncIterator[list[bytes]]:
+        subscription = self._client.subscribe(after=await self._client.head())
+        async for events in subscription.batches():
+            yield [event.data for event in events]
