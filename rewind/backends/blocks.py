@@ -6,8 +6,9 @@
                             of each record, from the start of the records
 
 Integers are little-endian. The checksum (zlib's CRC-32) covers everything after itself and is
-seeded with the position of the first record, so a block that turns up in another's place is
-found out. Fewer, larger values are what LevelDB is fast at; the bound keeps reading one event cheap.
+seeded with the position of the last record, so a block that turns up in another's place is found
+out. (Not of the first: that is told by the count, and a bit lost there would change the seed by the
+same bit, which a CRC cannot tell from none.) Fewer, larger values are what LevelDB is fast at; the bound keeps reading one event cheap.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def encode(records: Sequence[Record]) -> bytes:
     else:
         ends = accumulate(map(len, encoded))
         body = struct.pack(f"<{len(encoded) + 1}I", len(encoded), *ends) + b"".join(encoded)
-    return crc32(body, _seed(records[0].event.position)).to_bytes(4, "little") + body
+    return crc32(body, _seed(records[-1].event.position)).to_bytes(4, "little") + body
 
 
 class Block(NamedTuple):
@@ -95,17 +96,17 @@ def decode(data: bytes, last: int) -> Block:
     """
     try:
         checksum, count, end = _HEAD_OF_ONE.unpack_from(data)
-        first = last - count + 1
-        if not 0 < count <= last or crc32(memoryview(data)[4:], _seed(first)) != checksum:
+        if not 0 < count <= last or crc32(memoryview(data)[4:], _seed(last)) != checksum:
             raise StoreDamaged(f"the block ending at position {last} fails its checksum")
         ends = (end,) if count == 1 else struct.unpack_from(f"<{count}I", data, 8)
     except struct.error as error:
         raise StoreDamaged(f"the block ending at position {last} is cut short") from error
+    first = last - count + 1
     block = Block(first, 8 + 4 * count, ends, data)
     if (found := decode_key(block.record(first)).position) != first:
         raise StoreDamaged(f"position {first} holds the record of position {found}")
     return block
 
 
-def _seed(first: int) -> int:
-    return (first ^ (first >> 32)) & 0xFFFFFFFF
+def _seed(last: int) -> int:
+    return (last ^ (last >> 32)) & 0xFFFFFFFF
