@@ -314,7 +314,7 @@ def test_data_that_may_not_be_written_is_not_permitted(scheme: str, public: Path
 
 # --- damage --------------------------------------------------------------------
 
-# Noise, which LevelDB's compression leaves as it is.
+# Noise, which nothing else in the files is equal to.
 MARKS = [random.Random(n).randbytes(24) for n in range(30)]
 
 

@@ -491,16 +491,29 @@ def test_an_index_that_misleads_is_damage_that_says_what_to_do(tmp_path: Path) -
     assert read_and_close(made.path) == made.upto(6)
 
 
+RUN = struct.Struct(">QQIIIQQQQ")
+
+
 @pytest.mark.parametrize("by", [-1, 1, 100])
 def test_a_run_that_leads_beyond_its_block_is_damage(by: int, tmp_path: Path) -> None:
-    store = open_log(tmp_path / "store")
+    assert_a_changed_run_is_damage(tmp_path, ["s", "s"], 1, by)
+
+
+@pytest.mark.parametrize(("field", "by"), [(1, 1), (2, 1), (2, 99_999), (3, 1), (4, 1)])
+def test_a_run_that_leads_to_another_piece_is_damage(field: int, by: int, tmp_path: Path) -> None:
+    assert_a_changed_run_is_damage(tmp_path, ["s"], field, by)
+
+
+def assert_a_changed_run_is_damage(path: Path, events: list[str], field: int, by: int) -> None:
+    store = open_log(path / "store")
     scribe = Scribe(store)
     for _ in range(2):
-        scribe.write({"stream": "s", "data": b"x" * 4_000}, "t")  # too long for a copy
-    key, run = next(store._keys.scan(b"vs", b"vt"))
-    version, position, block = struct.unpack(">QQQ", run)
-    store._keys.write([(key, struct.pack(">QQQ", version, position + by, block))])
-    with pytest.raises(StoreDamaged, match="is damaged: stream 's' leads"):
+        scribe.write("t", *events, "t")
+    key, value = next(store._keys.scan(b"vs", b"vt"))
+    run = list(RUN.unpack(value))
+    run[field] += by
+    store._keys.write([(key, RUN.pack(*run))])
+    with pytest.raises(StoreDamaged, match=r"index-.* is damaged: .* Remove it"):
         read_whole_stream(store, "s")
     assert list(store.check())
     store.close()

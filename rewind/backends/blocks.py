@@ -24,10 +24,9 @@ from rewind.events import Record, decode_key
 
 BLOCK_BYTES_MAX = 16 * 1024  # a LevelDB block, 7 us of checksum; a single record may exceed it
 
-# Blocks one read of a stream looks into: about 30 ms where every event lies in another.
+# Blocks one read of a stream looks into: a few milliseconds where every event lies in another.
 BLOCKS_READ_MAX = 512
 
-_HEAD = struct.Struct("<II")
 _HEAD_OF_ONE = struct.Struct("<III")
 
 
@@ -47,12 +46,14 @@ def split(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
 def encode(records: Sequence[Record]) -> bytes:
     """The block of these consecutive records."""
     encoded = [record.encoded for record in records]
-    if len(encoded) == 1:  # most copies in the index
-        body = _HEAD.pack(1, len(encoded[0])) + encoded[0]
-    else:
-        ends = accumulate(map(len, encoded))
-        body = struct.pack(f"<{len(encoded) + 1}I", len(encoded), *ends) + b"".join(encoded)
+    ends = accumulate(map(len, encoded))
+    body = struct.pack(f"<{len(encoded) + 1}I", len(encoded), *ends) + b"".join(encoded)
     return crc32(body, _seed(records[-1].event.position)).to_bytes(4, "little") + body
+
+
+def records_offset(count: int) -> int:
+    """Where in a block of so many records the first of them is."""
+    return 8 + 4 * count
 
 
 class Block(NamedTuple):
@@ -102,7 +103,7 @@ def decode(data: bytes, last: int) -> Block:
     except struct.error as error:
         raise StoreDamaged(f"the block ending at position {last} is cut short") from error
     first = last - count + 1
-    block = Block(first, 8 + 4 * count, ends, data)
+    block = Block(first, records_offset(count), ends, data)
     if (found := decode_key(block.record(first)).position) != first:
         raise StoreDamaged(f"position {first} holds the record of position {found}")
     return block

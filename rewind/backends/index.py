@@ -3,36 +3,35 @@
 Used by the LevelDB backend and by the log backend, each with its own place for records::
 
     n <name>                         -> version            a stream and its length
-    v <name> 00 <last version>       -> version, position, block, copy   a run of the stream: of its
-                                        first event, the last position of the block it lies in, and,
-                                        if it is short, its records once more, as a block (blocks.py)
+    v <name> 00 <last version>       -> version, position, piece, place   a run of the stream: of its
+                                        first event, where in its block the event is if it is the only
+                                        one of the run, and where the backend keeps the block
     i <event id, 16 bytes>           -> position           ids chosen by clients; Rewind's own need none
     a <append id, 16 bytes>          -> first, last        positions of an append
 
 Integers are 8 bytes, big-endian, so that keys sort as numbers. A run is events of one stream with
 consecutive versions at consecutive positions within one block: an append of a thousand events to
-one stream costs one entry a block. It names its block's key, so reading it is a look-up, which bloom
-filters make cheap, and not a search. A name holds no control characters, so 00 ends it without doubt.
+one stream costs one entry a block. A name holds no control characters, so 00 ends it without doubt.
 
-A stream that grows by an event now and then has each in another block. The copies keep such a stream
-together: a hundred events are one scan, not a hundred blocks of 16 KiB. They cost their space once more.
+A stream that grows by an event now and then has each in another block. So a run of one event says
+which piece of its block that is: offset, length and checksum (crc32, seeded with the position), 4
+bytes each. A hundred such events are a hundred look-ups, none of which verifies 16 KiB.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
+from zlib import crc32
 
 from rewind.backends import blocks
 from rewind.errors import StoreDamaged
 from rewind.events import Record, decode_key
 
-RUN_COPY_BYTES_MAX = 2 * 1024  # a longer run is worth a look-up of its block
-
 _U64 = struct.Struct(">Q")
 _PAIR = struct.Struct(">QQ")
-_RUN = struct.Struct(">QQQ")
+_RUN = struct.Struct(">QQIII")
 pack_u64 = _U64.pack
 
 
@@ -48,16 +47,40 @@ class KeyValues(Protocol):
         """Keys and values with ``start <= key < stop``, in order or in reverse."""
 
 
+class Places(Protocol):
+    """Where a backend keeps its blocks. ``place`` is what it said of a block when that was stored."""
+
+    def block_at(self, place: bytes) -> blocks.Block:
+        """The block, verified."""
+
+    def piece_at(self, place: bytes, offset: int, length: int) -> bytes:
+        """Some of its bytes, not verified, or fewer where it is shorter."""
+
+
+class _Run(NamedTuple):
+    """A run as its entry has it; ``length`` is that of the piece, 0 for a run of several."""
+
+    first_version: int
+    last_version: int
+    first: int
+    offset: int
+    length: int
+    checksum: int
+    place: bytes
+
+
 class Index:
     """Finds versions, ids, names and runs."""
 
     def __init__(
         self,
         keys: KeyValues,
+        places: Places,
         own_prefix: bytes,
         damaged: Callable[[str], StoreDamaged] = StoreDamaged,
     ) -> None:
         self._keys = keys
+        self._places = places
         self._own_prefix = own_prefix
         self._damaged = damaged
 
@@ -65,32 +88,37 @@ class Index:
         self,
         records: Sequence[Record],
         append_ids: Iterable[tuple[bytes, int, int]],
-        ends: Iterable[int],
+        places: Iterable[tuple[int, bytes]],
     ) -> list[tuple[bytes, bytes]]:
-        """What one commit adds to the index. ``ends``: the last position of each of its blocks."""
+        """What one commit adds to the index. ``places``: of each of its blocks, with its last position."""
         own_prefix = self._own_prefix
         added: list[tuple[bytes, bytes]] = []
-        runs: dict[str, tuple[int, int, int, int]] = {}  # name -> version, position, length, block
-        following = iter(ends)
-        block = 0
+        runs: dict[
+            str, tuple[Record, int, int, bytes]
+        ] = {}  # name -> first, how many, offset, place
+        following = iter(places)
+        last = offset = 0
+        place = b""
         for record in records:
             event = record.event
-            if event.position > block:
-                block = next(following)
+            position = event.position
+            if position > last:
+                last, place = next(following)
+                offset = blocks.records_offset(last - position + 1)
             run = runs.get(event.stream)
-            if run is None:
-                runs[event.stream] = (event.version, event.position, 1, block)
-            elif event.position == run[1] + run[2] and block == run[3]:
-                runs[event.stream] = (run[0], run[1], run[2] + 1, block)
+            if run is not None and run[3] is place and position == run[0].event.position + run[1]:
+                runs[event.stream] = (run[0], run[1] + 1, run[2], place)
             else:
-                added.append(_run_entry(event.stream.encode(), run, records))
-                runs[event.stream] = (event.version, event.position, 1, block)
+                if run is not None:
+                    added.append(_run_entry(event.stream.encode(), *run))
+                runs[event.stream] = (record, 1, offset, place)
+            offset += len(record.encoded)
             if not event.id_bytes.startswith(own_prefix):
-                added.append((b"i" + event.id_bytes, pack_u64(event.position)))
+                added.append((b"i" + event.id_bytes, pack_u64(position)))
         for stream, run in runs.items():
             name = stream.encode()
-            added.append(_run_entry(name, run, records))
-            added.append((b"n" + name, pack_u64(run[0] + run[2] - 1)))
+            added.append(_run_entry(name, *run))
+            added.append((b"n" + name, pack_u64(run[0].event.version + run[1] - 1)))
         for append_id, first, last in append_ids:
             added.append((b"a" + append_id, _PAIR.pack(first, last)))
         return added
@@ -121,15 +149,8 @@ class Index:
                     break
         return found
 
-    def records(
-        self,
-        stream: str,
-        after: int,
-        until: int,
-        backwards: bool,
-        block_at: Callable[[int], blocks.Block],
-    ) -> Iterator[bytes]:
-        """Records by version. ``block_at`` finds the block with a last position.
+    def records(self, stream: str, after: int, until: int, backwards: bool) -> Iterator[bytes]:
+        """Records by version.
 
         An index can mislead without being broken, so each record is compared. Ends early when so
         many blocks were looked into that a reader had better go on from there.
@@ -138,42 +159,44 @@ class Index:
         wanted = iter(range(until, after, -1) if backwards else range(after + 1, until + 1))
         looked = 0
         held: blocks.Block | None = None
-        for first_version, last_version, first_position, block_last, copy in self._runs(
-            stream, after, until, backwards
-        ):
-            low = max(after + 1 - first_version, 0) + first_position
-            high = min(until, last_version) - first_version + first_position
-            if copy:
-                block = self._copy(copy, first_position + last_version - first_version)
+        place = b""
+        for run in self._runs(stream, after, until, backwards):
+            if run.place != place:
+                if looked == blocks.BLOCKS_READ_MAX:
+                    return
+                looked += 1
+                place, held = run.place, None
+            if run.length:
+                found = [self._piece(run)]
             else:
-                if held is None or held.last != block_last:
-                    if looked == blocks.BLOCKS_READ_MAX:
-                        return
-                    held = block_at(block_last)
-                    looked += 1
-                block = held
-            if not block.first <= low <= high <= block.last:
-                raise self._damaged(f"stream {stream!r} leads beyond a block, to position {high}")
-            for position in range(high, low - 1, -1) if backwards else range(low, high + 1):
-                record = block.record(position)
+                held = held or self._places.block_at(place)
+                found = self._of_block(held, run, after, until)
+            for record in reversed(found) if backwards else found:
                 key = decode_key(record)
                 if key.version != next(wanted, None) or key.stream != stream:
-                    raise self._damaged(f"stream {stream!r} leads to position {position}")
+                    raise self._damaged(f"stream {stream!r} leads to position {key.position}")
                 yield record
         if (lacking := next(wanted, None)) is not None:
             raise self._damaged(f"stream {stream!r} lacks version {lacking}")
 
-    def _copy(self, copy: bytes, last: int) -> blocks.Block:
-        try:
-            return blocks.decode(copy, last)
-        except StoreDamaged as damage:
-            raise self._damaged(str(damage)) from damage
+    def _piece(self, run: _Run) -> bytes:
+        """The record of a run of one."""
+        piece = self._places.piece_at(run.place, run.offset, run.length)
+        if crc32(piece, run.first & 0xFFFFFFFF) == run.checksum:
+            return piece
+        self._places.block_at(run.place)  # raises if it is the block that is damaged
+        raise self._damaged(f"position {run.first} is not where it is said to be")
 
-    def _runs(
-        self, stream: str, after: int, until: int, backwards: bool
-    ) -> Iterator[tuple[int, int, int, int, bytes]]:
-        """The runs that overlap the range: first and last version, first position, the last position
-        of their block, and their copy or nothing."""
+    def _of_block(self, block: blocks.Block, run: _Run, after: int, until: int) -> list[bytes]:
+        """Those of a run's records that are in the range."""
+        low = max(after + 1 - run.first_version, 0) + run.first
+        high = min(until, run.last_version) - run.first_version + run.first
+        if not block.first <= low <= high <= block.last:
+            raise self._damaged(f"position {high} is not in the block it is said to be in")
+        return [block.record(position) for position in range(low, high + 1)]
+
+    def _runs(self, stream: str, after: int, until: int, backwards: bool) -> Iterator[_Run]:
+        """The runs that overlap the range."""
         if after >= until:
             return
         prefix = b"v" + stream.encode() + b"\0"
@@ -184,24 +207,24 @@ class Index:
                 stop = key + b"\0"
                 break
         for key, value in self._keys.scan(start, stop, backwards):
-            version, position, block = _RUN.unpack_from(value)
+            version, first, offset, length, checksum = _RUN.unpack_from(value)
             last_version = _U64.unpack_from(key, len(prefix))[0]
             if version > until or last_version <= after:
                 return
-            yield version, last_version, position, block, value[_RUN.size :]
+            place = value[_RUN.size :]
+            yield _Run(version, last_version, first, offset, length, checksum, place)
 
 
 def _run_entry(
-    name: bytes, run: tuple[int, int, int, int], records: Sequence[Record]
+    name: bytes, record: Record, count: int, offset: int, place: bytes
 ) -> tuple[bytes, bytes]:
-    version, position, length, block = run
-    key = b"v" + name + b"\0" + pack_u64(version + length - 1)
-    value = _RUN.pack(version, position, block)
-    index = position - records[0].event.position
-    copied = records[index : index + length]
-    if sum([len(record.encoded) for record in copied]) <= RUN_COPY_BYTES_MAX:
-        value += blocks.encode(copied)
-    return key, value
+    """The entry of a run of ``count`` events beginning with this one, which is at an offset of its block."""
+    event = record.event
+    length = checksum = 0
+    if count == 1:
+        length, checksum = len(record.encoded), crc32(record.encoded, event.position & 0xFFFFFFFF)
+    key = b"v" + name + b"\0" + pack_u64(event.version + count - 1)
+    return key, _RUN.pack(event.version, event.position, offset, length, checksum) + place
 
 
 def after_prefix(prefix: bytes) -> bytes:

@@ -5,7 +5,7 @@ them in the same database, so one synced write batch is one commit, all or nothi
 
 LevelDB answers a synced write after its log file was synced (fdatasync), and syncs the names of
 its own files. Memory: two write buffers, the block cache, and the index and filter blocks of open
-tables, which are mapped files; the bounds are below.
+tables, which are mapped files; the bounds are below. Nothing is compressed: reading is then up to three times as fast as through Snappy.
 
 What LevelDB cannot tell: a damaged length near the end of its own log file from a write that was
 never finished. Everything behind it is then gone without a word.
@@ -13,7 +13,8 @@ never finished. Everything behind it is then gone without a word.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import plyvel
@@ -50,6 +51,7 @@ class LevelDB:
                 lru_cache_size=BLOCK_CACHE_BYTES,
                 max_file_size=TABLE_FILE_BYTES,
                 bloom_filter_bits=BLOOM_BITS,
+                compression=None,
             )
         except plyvel.CorruptionError as error:
             raise StoreDamaged(f"LevelDB in {path} is damaged: {_said(error)}") from error
@@ -70,7 +72,7 @@ class LevelDB:
 
     def scan(
         self, start: bytes, stop: bytes, reverse: bool = False, verify: bool = True
-    ) -> Iterator[tuple[bytes, bytes]]:
+    ) -> Generator[tuple[bytes, bytes]]:
         # In reverse, plyvel 1.5.1 loses a range of exactly one key: the lower bound is ours to keep.
         lower = None if reverse else start
         try:
@@ -127,19 +129,25 @@ class Store:
         self.path: Path | None = directory.path
         self.store_id = directory.store_id
         self._db = LevelDB(directory.path / "leveldb", create=directory.created)
-        directory.finish()
-        self._index = Index(self._db, own_id_prefix(self.store_id))
+        self._index = Index(self._db, self, own_id_prefix(self.store_id))
         self.versions = self._index.versions
         self.positions = self._index.positions
         self.appends = self._index.appends
         self.streams = self._index.streams
-        self._head, self._last_time = self._find_last()
+        try:
+            directory.finish()
+            self._head, self._last_time = self._find_last()
+        except BaseException:
+            self._db.close()
+            raise
 
     def _find_last(self) -> tuple[int, int]:
-        for key, block in self._db.scan(_BLOCK_START, _BLOCK_STOP, reverse=True):
-            last = int.from_bytes(key[1:], "big")
-            return last, decode_key(blocks.decode(block, last).record(last)).recorded_at_ns
-        return 0, 0
+        with closing(self._db.scan(_BLOCK_START, _BLOCK_STOP, reverse=True)) as scan:
+            key, block = next(scan, (b"", b""))
+        if not key:
+            return 0, 0
+        last = int.from_bytes(key[1:], "big")
+        return last, decode_key(blocks.decode(block, last).record(last)).recorded_at_ns
 
     def last(self) -> tuple[int, int]:
         return self._head, self._last_time
@@ -153,12 +161,12 @@ class Store:
         if after != self._head:
             raise Behind(self._head)
         runs = list(blocks.split(records))
-        ends = [run[-1].event.position for run in runs]
+        places = [(end, pack_u64(end)) for end in (run[-1].event.position for run in runs)]
         entries = [
-            (_BLOCK_START + pack_u64(end), blocks.encode(run))
-            for end, run in zip(ends, runs, strict=True)
+            (_BLOCK_START + place, blocks.encode(run))
+            for (_, place), run in zip(places, runs, strict=True)
         ]
-        entries += self._index.entries(records, append_ids, ends)
+        entries += self._index.entries(records, append_ids, places)
         self._db.write(entries, sync=True)
         last = records[-1].event
         self._head, self._last_time = last.position, last.recorded_at_ns
@@ -182,14 +190,26 @@ class Store:
         bytes_max: int,
         backwards: bool = False,
     ) -> list[bytes]:
-        found = self._index.records(stream, after, until, backwards, self._block)
+        found = self._index.records(stream, after, until, backwards)
         return take(found, limit, bytes_max)
 
-    def _block(self, last: int) -> blocks.Block:
-        block = self._db.get(_BLOCK_START + pack_u64(last), verify=False)  # blocks.decode does
+    def block_at(self, place: bytes) -> blocks.Block:
+        """The block at a place, which is its last position."""
+        return blocks.decode(self._encoded_at(place), int.from_bytes(place, "big"))
+
+    def piece_at(self, place: bytes, offset: int, length: int) -> bytes:
+        """Some of its bytes."""
+        return self._encoded_at(place)[offset : offset + length]
+
+    def _encoded_at(self, place: bytes) -> bytes:
+        block = self._db.get(
+            _BLOCK_START + place, verify=False
+        )  # its own checksum does, or a piece's
         if block is None:
-            raise StoreDamaged(f"the block ending at position {last} is missing")
-        return blocks.decode(block, last)
+            raise StoreDamaged(
+                f"the block ending at position {int.from_bytes(place, 'big')} is missing"
+            )
+        return block
 
     def _blocks(self, after: int, until: int, backwards: bool) -> Iterator[blocks.Block]:
         """The blocks with the positions ``after < n <= until``, without a hole."""

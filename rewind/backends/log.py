@@ -33,7 +33,7 @@ from rewind.backends import blocks, default_scheme
 from rewind.backends.directory import Directory
 from rewind.backends.index import Index, KeyValues, after_prefix, pack_u64
 from rewind.backends.records import check_records, records_of, take, take_joined
-from rewind.backends.segments import HEAD_BYTES, Commit, Place, Segments
+from rewind.backends.segments import HEAD_BYTES, AppendIds, Commit, Place, Segments
 from rewind.errors import Behind, StoreDamaged, StoreError, StoreFailed, StoreNotPermitted
 from rewind.events import Record, decode_event, decode_key, own_id_prefix
 
@@ -42,7 +42,7 @@ REPLAY_ENTRIES = 20_000  # index entries put at once when replaying: a few MiB
 _BLOCK = b"f"
 _BLOCK_STOP = after_prefix(_BLOCK)
 _COVERED = b"c"
-_PLACE = struct.Struct(">QQQ")
+_PLACE = struct.Struct(">QQQQ")
 _COVER = struct.Struct(">16sQQQ")
 
 Entries = Sequence[tuple[bytes, bytes]]
@@ -78,7 +78,7 @@ class Store:
         directory.finish()
 
     def _begin_use(self, covered: _Covered) -> None:
-        self._index = Index(self._keys, own_id_prefix(self.store_id), self._keys.damaged)
+        self._index = Index(self._keys, self, own_id_prefix(self.store_id), self._keys.damaged)
         self.versions = self._index.versions
         self.positions = self._index.positions
         self.appends = self._index.appends
@@ -163,11 +163,17 @@ class Store:
         self._segments.settle(covered.offset if in_last else HEAD_BYTES, covered.last + 1)
         return covered.last
 
-    def _entries_of(self, commit: Commit) -> Entries:
+    def _entries_of(self, commit: Commit) -> list[tuple[bytes, bytes]]:
         records = [Record(decode_event(record), record) for record in commit.records]
-        ends = [place.last for place in commit.places]
-        entries = self._index.entries(records, commit.append_ids, ends)
-        return entries + [_place_entry(place) for place in commit.places]
+        return self._entries(records, commit.append_ids, commit.places)
+
+    def _entries(
+        self, records: Sequence[Record], append_ids: AppendIds, places: Sequence[Place]
+    ) -> list[tuple[bytes, bytes]]:
+        packed = [(place.last, _PLACE.pack(*place)) for place in places]
+        entries = self._index.entries(records, append_ids, packed)
+        entries += [(_BLOCK + place[:8], place[8:]) for _, place in packed]
+        return entries
 
     # --- the contract ---
 
@@ -186,8 +192,7 @@ class Store:
         self._keys.failed = True  # until the whole commit is known to be good
         places = self._segments.append(records, append_ids)
         last = records[-1].event
-        entries = self._index.entries(records, append_ids, [place.last for place in places])
-        entries += [_place_entry(place) for place in places]
+        entries = self._entries(records, append_ids, places)
         entries.append(self._covered_entry(_Covered(last.position, *self._segments.end())))
         self._keys.write(entries)
         self._keys.failed = False
@@ -212,7 +217,7 @@ class Store:
         bytes_max: int,
         backwards: bool = False,
     ) -> list[bytes]:
-        found = self._index.records(stream, after, until, backwards, self._block)
+        found = self._index.records(stream, after, until, backwards)
         return take(found, limit, bytes_max)
 
     def _blocks(self, after: int, until: int, backwards: bool) -> Iterator[blocks.Block]:
@@ -233,13 +238,13 @@ class Store:
                 return
         raise self._keys.damaged(f"position {expected} is missing")
 
-    def _block(self, last: int) -> blocks.Block:
-        """The block with this last position."""
-        key = _BLOCK + pack_u64(last)
-        value = self._keys.get(key)
-        if value is None:
-            raise self._keys.damaged(f"the block ending at position {last} is missing")
-        return self._segments.block(_place(key, value))
+    def block_at(self, place: bytes) -> blocks.Block:
+        """The block at a place."""
+        return self._segments.block(Place._make(_PLACE.unpack(place)))
+
+    def piece_at(self, place: bytes, offset: int, length: int) -> bytes:
+        """Some of its bytes."""
+        return self._segments.piece(Place._make(_PLACE.unpack(place)), offset, length)
 
     def _place_of(self, position: int) -> Place:
         # A block is filed under its last position.
@@ -284,11 +289,12 @@ class _Covered(NamedTuple):
 
 
 def _place(key: bytes, value: bytes) -> Place:
-    return Place(int.from_bytes(key[1:], "big"), *_PLACE.unpack(value))
+    return Place._make(_PLACE.unpack(key[1:] + value))
 
 
 def _place_entry(place: Place) -> tuple[bytes, bytes]:
-    return _BLOCK + pack_u64(place.last), _PLACE.pack(place.segment, place.offset, place.length)
+    packed = _PLACE.pack(*place)
+    return _BLOCK + packed[:8], packed[8:]
 
 
 def _delete(path: Path) -> None:

@@ -222,6 +222,15 @@ class Segments:
         except OSError as error:
             raise translate(error, f"cannot read {self.file(place.segment)}") from error
 
+    def piece(self, place: Place, offset: int, length: int) -> bytes:
+        """Some bytes of the block at this place, not verified."""
+        try:
+            return os.pread(self._reader(place.segment), length, place.offset + offset)
+        except StoreDamaged as damage:
+            raise self._damaged(place.segment, place.offset, str(damage)) from damage
+        except OSError as error:
+            raise translate(error, f"cannot read {self.file(place.segment)}") from error
+
     def _reader(self, segment: int) -> int:
         reader = self._readers.get(segment)
         if reader is None:
