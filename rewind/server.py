@@ -1,7 +1,7 @@
 """The sockets and the turn. One thread, one straight line, over and over:
 
     drain what has arrived -> decode -> plan -> one durable commit -> replies in order of arrival
-    -> feeds -> a few milliseconds of reads, round robin
+    -> feeds -> what the store has left to do -> a few milliseconds of reads, round robin
 
 While one commit syncs, the next group queues in ZeroMQ: that is the whole of group commit, without
 a delay to tune. The poll's time-out (parked reads, heartbeats, outboxes) is the only clock.
@@ -201,6 +201,7 @@ class Server:
         group = self._drain(arrived)
         records = self._commit(group)
         self._feeds.publish(records, time.monotonic())
+        self._store.settle()
         self._wake_parked(records)
         self._serve_reads(time.monotonic() + READS_S)
         self._feeds.heartbeat(self._store.head, time.monotonic())

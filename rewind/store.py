@@ -57,6 +57,7 @@ EXAMINED_BYTES_MAX = 4 * 1024 * 1024  # the same bound where events are large
 FREE_BYTES_RESERVE = (
     64 * 1024 * 1024
 )  # room for what a backend writes besides: compaction, WAL, index
+FREE_BYTES_S = 0.05  # how old the figure may be
 WRITE_FACTOR = 3  # a record is written to a log, a table and an index before anything is freed
 PLAN_TRIES = (
     3  # a backend that is ahead of us says so at the first; more means it does not keep still
@@ -247,7 +248,7 @@ class Store:
         self.own_prefix = own_id_prefix(backend.store_id)
         self.head, self._last_time_ns = backend.last()
         self._clock = clock
-        self._free_bytes = free_bytes or free_bytes_at
+        self._free_bytes = free_bytes or RecentFreeBytes()
         self._versions: OrderedDict[str, int] = OrderedDict()
 
     # Appending
@@ -281,6 +282,10 @@ class Store:
         raise StoreDamaged(
             "the backend's head changed under every plan: is it shared with another?"
         )
+
+    def settle(self) -> None:
+        """Do what acknowledgements need not wait for. Raises ``StoreFailed`` as ``append`` does."""
+        self.backend.settle()
 
     def _full(self, records: Sequence[Record]) -> StorageFull | None:
         """The refusal, if these records might not fit. Decided before anything is written."""
@@ -491,6 +496,22 @@ class Store:
     def close(self) -> None:
         """Close the backend."""
         self.backend.close()
+
+
+class RecentFreeBytes:
+    """``free_bytes_at`` as it was a moment ago: it costs as much as planning an append, and the
+    reserve is far more than what can be written within the moment."""
+
+    def __init__(self) -> None:
+        self._known: int | None = None
+        self._until_s = 0.0
+
+    def __call__(self, path: os.PathLike[str]) -> int | None:
+        now_s = time.monotonic()
+        if now_s >= self._until_s:
+            self._known = free_bytes_at(path)
+            self._until_s = now_s + FREE_BYTES_S
+        return self._known
 
 
 def free_bytes_at(path: os.PathLike[str]) -> int | None:

@@ -158,7 +158,8 @@ def test_a_store_with_a_torn_end_goes_on_from_its_last_whole_commit(
     with caplog.at_level(logging.WARNING, "rewind"):
         store = open_log(copy)
     if offset > made.ends[1]:
-        assert f"cut off {offset - made.ends[1]} bytes" in caplog.text
+        lost = made.segments()[0].read_bytes()[made.ends[1] : offset].rstrip(b"\0")
+        assert f"cut off {len(lost)} bytes" in caplog.text
     assert read_all(store) == made.upto(2)
     assert store.appends([b"\x01" * 16, b"\x02" * 16]) == {b"\x01" * 16: (4, 6)}
     assert store.positions([b"\x02" * 16]) == {}
@@ -166,6 +167,91 @@ def test_a_store_with_a_torn_end_goes_on_from_its_last_whole_commit(
     again = Scribe(store).write("b", "s0")
     store.close()
     assert read_and_close(copy) == made.upto(2) + again
+
+
+# --- zeros ahead ---
+
+
+def crashed(store: log.Store, path: Path) -> Path:
+    """What a crash of this store would leave: its files as they are now."""
+    shutil.copytree(store.path, path)
+    return path
+
+
+def test_a_crash_leaves_zeros_that_the_next_commits_are_written_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = open_log(tmp_path / "store")
+    written = Scribe(store).write("a", "b")
+    copy = crashed(store, tmp_path / "copy")
+    store.close()
+    (segment,) = (copy / "segments").iterdir()
+    size = segment.stat().st_size
+    assert size > store._segments.end()[1]
+    with caplog.at_level(logging.WARNING, "rewind"):
+        store = open_log(copy)
+    assert "cut off" not in caplog.text
+    written += Scribe(store).write("a")
+    assert segment.stat().st_size == size
+    assert read_all(store) == written
+    store.close()
+    assert segment.stat().st_size == store._segments.end()[1]
+    assert read_and_close(copy) == written
+
+
+@pytest.mark.parametrize("gap", [0, 1, 4_096])
+def test_what_stands_in_the_zeros_is_an_unfinished_commit(
+    gap: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = open_log(tmp_path / "store")
+    written = Scribe(store).write("a", "b")
+    end = store._segments.end()[1]
+    copy = crashed(store, tmp_path / "copy")
+    store.close()
+    (segment,) = (copy / "segments").iterdir()
+    content = bytearray(segment.read_bytes())
+    content[end + gap] = 7
+    segment.write_bytes(content)
+    with caplog.at_level(logging.WARNING, "rewind"):
+        store = open_log(copy)
+    assert f"cut off {gap + 1} bytes" in caplog.text
+    assert segment.stat().st_size == end
+    written += Scribe(store).write("a")
+    store.close()
+    assert read_and_close(copy) == written
+
+
+def test_only_the_last_segment_has_zeros_and_only_behind_a_small_commit(
+    small_segments: None, tmp_path: Path
+) -> None:
+    store = open_log(tmp_path / "store")
+    ends: dict[str, int] = {}
+
+    def write(size: int) -> None:
+        Scribe(store).write({"stream": "s", "data": b"x" * size})
+        segment, end = store._segments.end()
+        ends[f"{segment:020}.log"] = end
+
+    for _ in range(4):
+        write(600)
+    sizes = {name: len(content) for name, content in listing(store.path).items()}
+    last = max(sizes)
+    assert sizes == {**ends, last: ends[last] + segments.ZEROS_BYTES}
+    write(segments.SMALL_COMMIT_BYTES)
+    assert {name: len(content) for name, content in listing(store.path).items()} == ends
+    store.close()
+
+
+@pytest.mark.parametrize("index", ENGINES)
+def test_the_index_is_written_when_a_commit_is_settled(index: str, tmp_path: Path) -> None:
+    store = open_log(tmp_path / "store", index)
+    written = Scribe(store).write("a")
+    assert store._keys._engine.get(b"na") is None
+    before = crashed(store, tmp_path / "before")
+    store.settle()
+    assert store._keys._engine.get(b"na") is not None
+    store.close()
+    assert read_and_close(before, index) == written
 
 
 def test_an_end_torn_after_the_index_was_written_is_damage(tmp_path: Path) -> None:

@@ -63,6 +63,12 @@ class Backend(Protocol):
         backend must not be used again.
         """
 
+    def settle(self) -> None:
+        """Do what was left to do after a commit, now that it is acknowledged.
+
+        Every other method sees a commit whole without it.
+        """
+
     def read(
         self, after: int, until: int, limit: int, bytes_max: int, backwards: bool = False
     ) -> list[bytes]:

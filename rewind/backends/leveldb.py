@@ -171,6 +171,9 @@ class Store:
         last = records[-1].event
         self._head, self._last_time = last.position, last.recorded_at_ns
 
+    def settle(self) -> None:
+        pass  # a commit leaves nothing to do
+
     def read(
         self, after: int, until: int, limit: int, bytes_max: int, backwards: bool = False
     ) -> list[bytes]:

@@ -10,9 +10,9 @@
                             c -> store id, last position, segment, offset covered by the index
 
 Integers in the index are 8 bytes, big-endian. A commit is durable when its frames are synced. Its
-index entries follow in one atomic write that is not synced, and says how far the index reaches;
-so after a crash the index may be behind the segments, and opening replays what it lacks. Copying
-``segments/`` and ``rewind.json`` copies the store.
+index entries follow, when it is settled or before the index is next asked, in one atomic write that
+is not synced, and says how far the index reaches; so after a crash the index may be behind the
+segments, and opening replays what it lacks. Copying ``segments/`` and ``rewind.json`` copies the store.
 
 An index that is missing, broken or another store's is deleted and built from them: the log says so.
 One that is ahead of the segments is a witness that they have lost acknowledged events: the store is
@@ -188,15 +188,17 @@ class Store:
     ) -> None:
         if after != self._head:
             raise Behind(self._head)
-        self._keys.refuse_if_failed()
-        self._keys.failed = True  # until the whole commit is known to be good
+        self._keys.settle()
+        self._keys.failed = True  # until the commit is known to be good
         places = self._segments.append(records, append_ids)
-        last = records[-1].event
-        entries = self._entries(records, append_ids, places)
-        entries.append(self._covered_entry(_Covered(last.position, *self._segments.end())))
-        self._keys.write(entries)
         self._keys.failed = False
+        last = records[-1].event
+        covered = self._covered_entry(_Covered(last.position, *self._segments.end()))
+        self._keys.write_later(lambda: [*self._entries(records, append_ids, places), covered])
         self._head, self._last_time = last.position, last.recorded_at_ns
+
+    def settle(self) -> None:
+        self._keys.settle()
 
     def read(
         self, after: int, until: int, limit: int, bytes_max: int, backwards: bool = False
@@ -275,9 +277,11 @@ class Store:
             yield f"{file} is damaged at offset {reached.offset}: no whole commit begins here"
 
     def close(self) -> None:
-        self._keys.close()
-        self._segments.close()
-        self._directory.close()
+        try:
+            self._keys.close()
+        finally:
+            self._segments.close()
+            self._directory.close()
 
 
 class _Covered(NamedTuple):
@@ -342,14 +346,32 @@ class _Keys:
     def __init__(self, path: Path, engine: str, create: bool) -> None:
         self._path = path
         self.failed = False
-        self._engine, self.write, self.close = ENGINES[engine](path, create)
+        self._late: Callable[[], Entries] | None = None
+        self._engine, self.write, self._close = ENGINES[engine](path, create)
 
-    def refuse_if_failed(self) -> None:
+    def write_later(self, entries: Callable[[], Entries]) -> None:
+        """Write these before anything else is asked or written."""
+        self._late = entries
+
+    def settle(self) -> None:
+        """Write them now."""
         if self.failed:
             raise StoreFailed("a write to the log failed: the store must be opened again")
+        if self._late is not None:
+            self.failed = True  # until it is known to be good
+            self.write(self._late())
+            self._late = None
+            self.failed = False
+
+    def close(self) -> None:
+        try:
+            if not self.failed:
+                self.settle()
+        finally:
+            self._close()
 
     def get(self, key: bytes) -> bytes | None:
-        self.refuse_if_failed()
+        self.settle()
         try:
             return self._engine.get(key)
         except StoreDamaged as damage:
@@ -358,7 +380,7 @@ class _Keys:
     def scan(
         self, start: bytes, stop: bytes, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
-        self.refuse_if_failed()
+        self.settle()
         try:
             yield from self._engine.scan(start, stop, reverse)
         except StoreDamaged as damage:

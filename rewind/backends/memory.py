@@ -66,6 +66,9 @@ class Store:
         for append_id, first, last in append_ids:
             self._appends[append_id] = (first, last)
 
+    def settle(self) -> None:
+        pass  # a commit leaves nothing to do
+
     def read(
         self, after: int, until: int, limit: int, bytes_max: int, backwards: bool = False
     ) -> list[bytes]:

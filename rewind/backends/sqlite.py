@@ -258,6 +258,9 @@ class Store:
             record.encoded,
         )
 
+    def settle(self) -> None:
+        pass  # a commit leaves nothing to do
+
     def read(
         self, after: int, until: int, limit: int, bytes_max: int, backwards: bool = False
     ) -> list[bytes]:
