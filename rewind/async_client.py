@@ -61,7 +61,10 @@ if TYPE_CHECKING:
     from rewind.embedded import Embedded
 
 IN_FLIGHT_MAX = 1_000  # calls at once; more wait here, where they cost little
-APPEND_MESSAGES_MAX = 2  # under way at once: one is committed while the next one is on its way
+# Several messages of appends are under way at once, so that client and daemon both have something to
+# do: in one message of all they would take turns. Smaller ones would cost more than they gain.
+APPEND_MESSAGES_MAX = 4
+TOGETHER_MIN = 25
 UNSENT_MAX = 10_000  # messages in the socket: every call in flight, sent again a few times
 DRAIN_MAX = 256  # answers taken before the loop gets its turn
 TOPIC_ASKS_MAX = 3  # an ``Again`` costs as much as asking three times
@@ -505,8 +508,9 @@ class AsyncSockets:
     def _send_appends(self) -> None:
         self._send_due = False
         waiting = self._appends
+        most = max(TOGETHER_MIN, len(waiting) // APPEND_MESSAGES_MAX)
         while waiting and len(self._under_way) < APPEND_MESSAGES_MAX and self._socket is not None:
-            count = together(pending.call for pending in waiting)
+            count = together((pending.call for pending in waiting), most)
             message = [waiting.popleft() for _ in range(count)]
             message = [pending for pending in message if pending.request_id in self._pending]
             if not message:  # their callers have given up

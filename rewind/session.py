@@ -203,7 +203,7 @@ def _foreign(where: str, error: Exception) -> Unavailable:
 # answer, and sent again by itself or in other company.
 
 
-def together(calls: Iterable[Call[Any]]) -> int:
+def together(calls: Iterable[Call[Any]], most: int) -> int:
     """How many of these appends, from the first on, go in one message: at least one."""
     count = events = size = 0
     for call in calls:
@@ -212,6 +212,8 @@ def together(calls: Iterable[Call[Any]]) -> int:
         if count and (events > TOGETHER_EVENTS_MAX or size > TOGETHER_BYTES_MAX):
             break
         count += 1
+        if count == most:
+            break
     return count
 
 

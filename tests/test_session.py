@@ -594,12 +594,13 @@ def test_appends_go_together_up_to_a_bound() -> None:
         return session.Call("w", b"APPEND", b"x" * size, lambda reply: reply, 1.0, None, events)
 
     most = session.TOGETHER_EVENTS_MAX
-    assert session.together([call(1, 10)] * 5) == 5
-    assert session.together([call(1, 10)] * (most + 5)) == most
-    assert session.together([call(most, 10), call(1, 10)]) == 1
-    assert session.together([call(4_096, 10)]) == 1
-    assert session.together([call(1, session.TOGETHER_BYTES_MAX // 2)] * 3) == 2
-    assert session.together([call(1, session.TOGETHER_BYTES_MAX + 1)] * 2) == 1
+    assert session.together([call(1, 10)] * 5, 9) == 5
+    assert session.together([call(1, 10)] * 5, 4) == 4
+    assert session.together([call(1, 10)] * (most + 5), 9_999) == most
+    assert session.together([call(most, 10), call(1, 10)], 9) == 1
+    assert session.together([call(4_096, 10)], 9) == 1
+    assert session.together([call(1, session.TOGETHER_BYTES_MAX // 2)] * 3, 9) == 2
+    assert session.together([call(1, session.TOGETHER_BYTES_MAX + 1)] * 2, 9) == 1
 
 
 def test_a_forked_child_makes_append_ids_of_its_own() -> None:
