@@ -67,7 +67,7 @@ APPEND_MESSAGES_MAX = 4
 TOGETHER_MIN = 25
 UNSENT_MAX = 10_000  # messages in the socket: every call in flight, sent again a few times
 DRAIN_MAX = 256  # answers taken before the loop gets its turn
-TOPIC_ASKS_MAX = 3  # an ``Again`` costs as much as asking three times
+ASKS_MAX = 3  # whether more has arrived; an ``Again`` costs as much as asking so often
 
 T = TypeVar("T")
 
@@ -624,7 +624,9 @@ class AsyncSockets:
         if self._socket is None or self._loop is None:
             return
         recv = self._socket.recv
-        for _ in range(DRAIN_MAX):
+        for taken in range(DRAIN_MAX):
+            if 0 < taken <= ASKS_MAX and not readable(self._socket):
+                return
             try:
                 frames = receive(recv, NOW)
             except zmq.Again:
@@ -740,7 +742,7 @@ class AsyncFollowing:
     def __init__(self, link: Link) -> None:
         self._link = link
         link.opened, link.closing = self._watch, self._unwatch
-        link.asks_max = TOPIC_ASKS_MAX
+        link.asks_max = ASKS_MAX
         self._cursor = link.follower.cursor
         self._delivery: Delivery | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
