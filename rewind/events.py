@@ -36,6 +36,7 @@ STREAM_EXISTS = -1
 INT_MAX = 2**63 - 1  # every integer fits the signed 64 bits of SQLite, Java and Go
 STREAM_BYTES_MAX = 255  # a name stays one short index key
 TYPE_BYTES_MAX = 255
+SHORT_TEXT = 63  # characters that surely have no more bytes
 TAGS_MAX = 32  # a tag index will hold one entry a tag
 TAG_BYTES_MAX = 255
 METADATA_BYTES_MAX = 64 * 1024  # metadata is looked at by Rewind; data is not
@@ -366,7 +367,8 @@ def check_append(append: Append, event_bytes_max: int = EVENT_BYTES_MAX) -> None
         check_event(event, index, event_bytes_max)
     if append.id is not None and len(append.id) != 16:
         raise BadRequest(f"id has {len(append.id)} bytes: an append id is 16 bytes, a UUID")
-    _check_ids(events)
+    if len(events) > 1:
+        _check_ids(events)
     if len(append.expected) > EXPECTED_MAX:
         raise TooLarge(
             f"expected names {len(append.expected)} streams; at most {EXPECTED_MAX} are allowed"
@@ -398,16 +400,18 @@ def check_event(event: AppendEvent, index: int, event_bytes_max: int) -> None:
         raise BadRequest(
             f"events[{index}]: id has {len(event.id)} bytes: it must be 16 bytes, a UUID"
         )
-    check_stream(event.stream, f"events[{index}]: stream")
-    if event.stream.startswith("$"):
+    stream = event.stream
+    if not 0 < len(stream) <= SHORT_TEXT or not stream.isprintable():
+        check_stream(stream, f"events[{index}]: stream")
+    if stream.startswith("$"):
         raise BadRequest(
-            f"events[{index}]: stream {event.stream!r} begins with '$', which is reserved for Rewind"
+            f"events[{index}]: stream {stream!r} begins with '$', which is reserved for Rewind"
         )
     if len(event.data) > event_bytes_max:
         raise TooLarge(
             f"events[{index}]: data has {len(event.data)} bytes; at most {event_bytes_max} are allowed"
         )
-    if len(event.type) > 63:
+    if len(event.type) > SHORT_TEXT:
         _check_text(event.type, 0, TYPE_BYTES_MAX, f"events[{index}]: type")
     if event.tags:
         if len(event.tags) > TAGS_MAX:

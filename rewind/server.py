@@ -1,14 +1,14 @@
 """The sockets and the turn. One thread, one straight line, over and over:
 
     drain what has arrived -> decode -> plan -> one durable commit -> replies in order of arrival
-    -> feeds -> what the store has left to do -> a few milliseconds of reads, round robin
+    -> feeds -> what the store has left to do -> half a millisecond of reads, round robin
 
 While one commit syncs, the next group queues in ZeroMQ: that is the whole of group commit, without
 a delay to tune. The poll's time-out (parked reads, heartbeats, outboxes) is the only clock.
 
 Requests of one connection take effect in the order sent: whatever comes behind a read that still
 waits for its turn queues behind it. Reads are cut into bounded slices, so a full scan costs an
-append a few milliseconds at most, and they are made only as fast as their reader takes them.
+append three milliseconds at most, and they are made only as fast as their reader takes them.
 
 Not here: what frames mean (protocol.py), the rules (store.py), signals and exit codes (daemon.py).
 """
@@ -53,7 +53,7 @@ GROUP_BYTES_MAX = 4 * 1024 * 1024  # a commit of small events stays well below a
 PART_BYTES = 1_024  # what each append of a message counts besides its bytes, as it is in memory
 RECEIVED_MESSAGES_MAX = 1_000  # requests ZeroMQ holds for one peer before TCP pushes back
 SUBSCRIPTION_BYTES_MAX = 1_024  # a topic is a stream's name; a longer one drops its connection
-READS_S = 0.003  # what reads may take of a turn while appends wait
+READS_S = 0.0005  # what reads may take of a turn while appends wait, but for the last one begun
 QUEUED_MAX = 1_024  # requests of one connection behind a read that has not had its turn
 QUEUED_BYTES_MAX = 32 * 1024 * 1024
 PIECE_EVENTS = 256  # of a gorewind answer, between looks at the clock
@@ -63,6 +63,8 @@ FINISH_S = 1.0  # committing and answering what was received, when asked to stop
 LINGER_MS = 1_000  # sending the last replies
 
 NOW = int(zmq.DONTWAIT)
+COMMITTED = (Append, Appends)  # tuples: a union would be made anew for every message
+GROUPED = (*COMMITTED, RequestError)  # what goes into a turn's group; all else is a read
 
 logger = logging.getLogger("rewind")
 
@@ -242,7 +244,7 @@ class Server:
             peer, appends = request.route[0], _appends_in(request)
             request_bytes = sum(map(len, frames)) + PART_BYTES * (appends - 1)
             if (
-                not isinstance(request.body, Append | Appends | RequestError)
+                not isinstance(request.body, GROUPED)
                 or peer in self._queues
                 or self._peers.behind(peer)
             ):
@@ -325,7 +327,7 @@ class Server:
         """One entry of a queue; True if it was an append, which the next turn commits."""
         entry, size = queue.entries.popleft()
         queue.size -= size
-        if isinstance(entry, Request) and isinstance(entry.body, Append | Appends):
+        if isinstance(entry, Request) and isinstance(entry.body, COMMITTED):
             self._carried.append(entry)
             return True
         request = entry if isinstance(entry, Request) else entry.request
