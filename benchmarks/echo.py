@@ -17,7 +17,7 @@ import msgspec
 import zmq
 
 from benchmarks.events import DATA_BYTES, HOT_EVENTS, TYPE
-from rewind.frames import receive_routed
+from rewind.frames import receive_routed, sender
 from rewind.protocol import LIMITS
 from rewind.release import PROTOCOL
 
@@ -42,7 +42,7 @@ def main() -> NoReturn:
     answers = Answers()
     poller = zmq.Poller()
     poller.register(router, zmq.POLLIN)
-    receive, send = router.recv, router.send
+    receive, send = router.recv, sender(router)
     while True:
         poller.poll()
         group = []

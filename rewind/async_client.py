@@ -28,7 +28,7 @@ import zmq
 from rewind.client import BATCH_EVENTS, ENDPOINT
 from rewind.errors import Closed, RequestError, Unavailable
 from rewind.events import Appended, Event, NewEvent
-from rewind.frames import receive
+from rewind.frames import receive, sender
 from rewind.protocol import Reply
 from rewind.session import (
     TIMEOUT_S,
@@ -429,6 +429,7 @@ class AsyncSockets:
         self._topic_endpoint = topic_endpoint
         self._loop: asyncio.AbstractEventLoop | None = None
         self._socket: ZmqSocket | None = None
+        self._send_frame: Any = None
         self._descriptor = -1
         self._in_flight = asyncio.Semaphore(IN_FLIGHT_MAX)
         self._pending: dict[bytes, AsyncPending] = {}
@@ -526,7 +527,7 @@ class AsyncSockets:
     def _send(self, command: bytes, request_id: bytes, body: bytes) -> None:
         assert self._socket is not None and self._loop is not None
         try:
-            send_request(self._socket, command, request_id, body)
+            send_request(self._send_frame, command, request_id, body)
         except zmq.Again:  # nobody takes it; that no answer comes is all there is to say
             return
         # Sending may have taken note of an arrival, which the descriptor then keeps to itself.
@@ -605,6 +606,7 @@ class AsyncSockets:
         assert self._loop is not None
         self._socket = new_socket(zmq.DEALER, self.endpoint, {zmq.SNDHWM: UNSENT_MAX})
         connect_socket(self._socket, self.endpoint)
+        self._send_frame = sender(self._socket)
         self._descriptor = int(self._socket.getsockopt(zmq.FD))
         self._loop.add_reader(self._descriptor, self._drain)
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import zmq
 
 from rewind.events import Record
+from rewind.frames import sender
 from rewind.protocol import HEAD_TOPIC, encode, id_text
 
 HEARTBEAT_S = 1.0  # a lost last event is noticed within it
@@ -27,6 +28,7 @@ class Feed:
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         self.socket = socket
+        self._send = sender(socket)
         self._topics: set[bytes] = set()  # XPUB reports the first and the last of each topic only
 
     def read_subscriptions(self) -> None:
@@ -43,7 +45,7 @@ class Feed:
 
     def send(self, *frames: bytes) -> None:
         """Publish one message."""
-        send = self.socket.send
+        send = self._send
         for frame in frames[:-1]:
             send(frame, MORE)
         send(frames[-1])

@@ -1,12 +1,20 @@
-"""Taking a message off a socket, for server and clients.
+"""Messages on and off a socket, for server and clients, by the shortest way through pyzmq.
 
-pyzmq's ``recv_multipart`` asks the socket after every frame whether more follow, and turns the
-question into an enum member first: 1 us a frame. A ``Frame`` brings the answer along.
+``recv_multipart`` asks the socket after every frame whether more follow, and turns the question into
+an enum member first: 1 us a frame. A ``Frame`` brings the answer along. ``Socket.send`` looks for
+options of ZeroMQ's drafts before it calls the method of the same name below it: half of its time.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+import zmq
+
+
+def sender(made: zmq.Socket[bytes]) -> Any:
+    """The ``send`` of a socket, without ``routing_id`` and ``group``."""
+    return super(zmq.Socket, made).send
 
 
 def receive(recv: Any, flags: int = 0) -> list[bytes]:

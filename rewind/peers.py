@@ -17,6 +17,8 @@ from itertools import islice
 
 import zmq
 
+from rewind.frames import sender
+
 PIPE_MESSAGES_MAX = 1_000  # small replies ZeroMQ holds for one peer: at most 16 MB
 LARGE_BYTES = 16 * 1024  # from here on a reply is counted in bytes, without being copied
 UNSENT_BYTES_MAX = 8 * 1024 * 1024  # large replies under way to one peer; one may be this large
@@ -42,7 +44,7 @@ class Peers:
 
     def __init__(self, router: zmq.Socket[bytes]) -> None:
         router.copy_threshold = 0  # else pyzmq copies what is below 64 KiB, tracked or not
-        self._send = router.send
+        self._send = sender(router)
         self._outboxes: dict[bytes, _Outbox] = {}
         self._unsent: dict[bytes, deque[tuple[zmq.MessageTracker, int]]] = {}
         self._deaf: OrderedDict[bytes, None] = OrderedDict()

@@ -25,7 +25,7 @@ import zmq
 
 from rewind.errors import Closed, RequestError, Unavailable
 from rewind.events import Event
-from rewind.frames import receive
+from rewind.frames import receive, sender
 from rewind.protocol import Reply
 from rewind.session import Call, Cursor, Follower, parse_reply
 
@@ -85,9 +85,8 @@ def readable(made: ZmqSocket) -> bool:
     return bool(int(made.getsockopt(EVENTS)) & POLLIN)
 
 
-def send_request(made: ZmqSocket, command: bytes, request_id: bytes, body: bytes) -> None:
-    """Send a native request. Raises ``zmq.Again`` when nobody takes it."""
-    send = made.send
+def send_request(send: Any, command: bytes, request_id: bytes, body: bytes) -> None:
+    """Send a native request by the ``sender`` of a socket. Raises ``zmq.Again`` when nobody takes it."""
     send(command, MORE)
     send(request_id, MORE)
     send(body, NOW)
@@ -182,13 +181,13 @@ def _closed() -> Closed:
 class Connection:
     """A DEALER socket with at most one request under way."""
 
-    __slots__ = ("_count", "_owner", "_recv", "_slice_ms", "_socket", "request_id")
+    __slots__ = ("_count", "_owner", "_recv", "_send", "_slice_ms", "_socket", "request_id")
 
     def __init__(self, owner: Sockets) -> None:
         self._owner = owner
         self._socket = new_socket(zmq.DEALER, owner.endpoint, {zmq.RCVTIMEO: SLICE_MS})
         connect_socket(self._socket, owner.endpoint)
-        self._recv = self._socket.recv
+        self._recv, self._send = self._socket.recv, sender(self._socket)
         self._slice_ms = SLICE_MS
         self._count = 0
         self.request_id = b""
@@ -198,7 +197,7 @@ class Connection:
         self._count += 1
         self.request_id = self._count.to_bytes(4, "big")
         try:
-            send_request(self._socket, call.command, self.request_id, call.body)
+            send_request(self._send, call.command, self.request_id, call.body)
         except zmq.Again:  # nobody takes it; that no answer comes is all there is to say
             return
 
@@ -331,7 +330,7 @@ class Link:
         request = follower.request(now_s)
         if request is not None:
             try:
-                send_request(self._dealer.socket, *request)
+                send_request(sender(self._dealer.socket), *request)
             except zmq.Again:  # the pipe went with its connection
                 self.close()
                 follower.lost(now_s, "disconnected")

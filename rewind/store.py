@@ -57,7 +57,8 @@ EXAMINED_BYTES_MAX = 4 * 1024 * 1024  # the same bound where events are large
 FREE_BYTES_RESERVE = (
     64 * 1024 * 1024
 )  # room for what a backend writes besides: compaction, WAL, index
-FREE_BYTES_S = 0.05  # how old the figure may be
+FREE_BYTES_PLENTY = 1024 * 1024 * 1024  # more than can be written
+FREE_BYTES_S = 0.05  # within this time
 WRITE_FACTOR = 3  # a record is written to a log, a table and an index before anything is freed
 PLAN_TRIES = (
     3  # a backend that is ahead of us says so at the first; more means it does not keep still
@@ -499,8 +500,8 @@ class Store:
 
 
 class RecentFreeBytes:
-    """``free_bytes_at`` as it was a moment ago: it costs as much as planning an append, and the
-    reserve is far more than what can be written within the moment."""
+    """``free_bytes_at`` as it was a moment ago, while there is plenty: it costs as much as planning an
+    append."""
 
     def __init__(self) -> None:
         self._known: int | None = None
@@ -510,7 +511,8 @@ class RecentFreeBytes:
         now_s = time.monotonic()
         if now_s >= self._until_s:
             self._known = free_bytes_at(path)
-            self._until_s = now_s + FREE_BYTES_S
+            plenty = self._known is None or self._known >= FREE_BYTES_PLENTY
+            self._until_s = now_s + FREE_BYTES_S if plenty else 0.0
         return self._known
 
 

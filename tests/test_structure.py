@@ -47,8 +47,8 @@ MAY = {
     },
     "config": {"errors", "events", "protocol"},
     "frames": set(),
-    "peers": set(),
-    "feeds": {"events", "protocol"},
+    "peers": {"frames"},
+    "feeds": {"events", "frames", "protocol"},
     "server": {
         "errors",
         "events",
@@ -62,7 +62,7 @@ MAY = {
     },
     "daemon": {"errors", "backends", "config", "release", "server", "store"},
 }
-ZMQ = {"peers", "feeds", "server", "client", "sockets", "async_client"}
+ZMQ = {"frames", "peers", "feeds", "server", "client", "sockets", "async_client"}
 
 
 def room(path: Path) -> str:
