@@ -749,6 +749,7 @@ class AsyncFollowing:
         self._delivery: Delivery | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiter: asyncio.Future[None] | None = None  # while somebody fetches
+        self._woken = False  # that fetch is to return
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = math.inf
         self._due = True  # something may be there, or has to be done, at the next fetch
@@ -760,30 +761,29 @@ class AsyncFollowing:
         elif loop is not self._loop:
             raise RuntimeError("this subscription is used in another event loop: make one for each")
         self._delivery = delivery
-        if self._due and self._pump():
-            return
-        self._waiter = loop.create_future()
         enough = None if seconds is None else loop.call_later(seconds, self.wake)
         try:
-            await self._waiter
+            while not (self._woken or (self._due and self._pump())):
+                self._waiter = loop.create_future()
+                await self._waiter
         finally:
             self._waiter = None
+            self._woken = False
             if enough is not None:
                 enough.cancel()
 
     def _look(self) -> None:
-        """Something arrived, or is due: see to it, or remember it for the next fetch."""
-        waiter = self._waiter
-        if waiter is None or waiter.done():
-            self._due = True
-            return
-        try:
-            news = self._pump()
-        except Exception as error:  # noqa: BLE001  whatever it is, the one who waits has to know
-            waiter.set_exception(error)
-            return
-        if news:
-            waiter.set_result(None)
+        """Something arrived, or is due: let who fetches see to it, now or the next time.
+
+        It is not received here: that would keep the first of many subscriptions waiting until the
+        last one has received.
+        """
+        self._due = True
+        self._resume()
+
+    def _resume(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def _pump(self) -> bool:
         """Receive and send; whether there is news: events, or how far the store was read."""
@@ -831,20 +831,19 @@ class AsyncFollowing:
             self._loop.remove_reader(int(made.getsockopt(zmq.FD)))
 
     def _signalled(self, made: ZmqSocket) -> None:
-        """It may have something. Received at once, because the loop asks again until it is."""
-        signalled = self._link.signalled
-        signalled.add(made)
-        self._look()
-        if made in signalled:
-            readable(made)  # it was not read empty; once asked, its descriptor falls silent
+        """It may have something. Once asked, its descriptor falls silent until there is more."""
+        if readable(made):
+            self._link.signalled.add(made)
+            self._look()
 
     def hurry(self) -> None:
         self._link.follower.hurry()
         self._look()
 
     def wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter is not None:
+            self._woken = True
+            self._resume()
 
     def close(self) -> None:
         if self._timer is not None:

@@ -297,14 +297,14 @@ def test_a_wait_cancelled_as_the_event_arrives_loses_it_not(daemon: Daemon) -> N
             subscription = client.subscribe()
             await go_live(client, subscription)
             waiting = asyncio.create_task(anext(subscription))
-            delivery = subscription._delivery
-            put = delivery.put
+            source: Any = subscription._source
+            look = source._look
 
-            def put_and_cancel(events: list[rewind.Event]) -> None:
-                put(events)
-                asyncio.get_running_loop().call_soon(waiting.cancel)  # before the task wakes up
+            def look_and_cancel() -> None:
+                look()
+                waiting.cancel()  # before the task goes on
 
-            delivery.put = put_and_cancel  # type: ignore[method-assign]
+            source._look = look_and_cancel
             last = (await client.append("s", event())).last
             with pytest.raises(asyncio.CancelledError):
                 await waiting
