@@ -1,8 +1,8 @@
 """The asyncio client: the names of client.py as coroutines and asynchronous iterators.
 
 One DEALER socket carries every call, many in flight, told apart by request id; a subscription has
-a link of its own. Appends that wait while others are under way go together in one message: the more
-tasks append, the fewer messages an append costs. Embedded stores are asked in threads. What to ask,
+a link of its own. Appends that wait while others are under way go together in few messages: the more
+tasks append, the less of a message an append costs. Embedded stores are asked in threads. What to ask,
 when to ask again and how to follow is decided in session.py, as for the blocking client.
 
 The sockets are plain ones whose descriptors the event loop watches, which needs a loop with
