@@ -61,10 +61,12 @@ if TYPE_CHECKING:
     from rewind.embedded import Embedded
 
 IN_FLIGHT_MAX = 1_000  # calls at once; more wait here, where they cost little
-# Several messages of appends are under way at once, so that client and daemon both have something to
-# do: in one message of all they would take turns. Smaller ones would cost more than they gain.
+# Appends that wait are divided among so many messages, so that client and daemon both have something
+# to do: with one message of all they take turns.
 APPEND_MESSAGES_MAX = 4
-TOGETHER_MIN = 25
+TOGETHER_MIN = (
+    25  # appends in each, if there are as many: the message itself costs as much as one or two
+)
 UNSENT_MAX = 10_000  # messages in the socket: every call in flight, sent again a few times
 DRAIN_MAX = 256  # answers taken before the loop gets its turn
 ASKS_MAX = 3  # whether more has arrived; an ``Again`` costs as much as asking so often
@@ -509,7 +511,7 @@ class AsyncSockets:
     def _send_appends(self) -> None:
         self._send_due = False
         waiting = self._appends
-        most = max(TOGETHER_MIN, len(waiting) // APPEND_MESSAGES_MAX)
+        most = max(TOGETHER_MIN, -(-len(waiting) // APPEND_MESSAGES_MAX))  # rounded up
         while waiting and len(self._under_way) < APPEND_MESSAGES_MAX and self._socket is not None:
             count = together((pending.call for pending in waiting), most)
             message = [waiting.popleft() for _ in range(count)]
@@ -526,10 +528,10 @@ class AsyncSockets:
 
     def _send(self, command: bytes, request_id: bytes, body: bytes) -> None:
         assert self._socket is not None and self._loop is not None
-        try:
+        try:  # noqa: SIM105  a context manager would cost as much as a frame
             send_request(self._send_frame, command, request_id, body)
-        except zmq.Again:  # nobody takes it; that no answer comes is all there is to say
-            return
+        except zmq.Again:
+            pass  # nobody takes it; that no answer comes is all there is to say
         # Sending may have taken note of an arrival, which the descriptor then keeps to itself.
         if not self._drain_due and readable(self._socket):
             self._drain_due = True

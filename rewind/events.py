@@ -36,7 +36,7 @@ STREAM_EXISTS = -1
 INT_MAX = 2**63 - 1  # every integer fits the signed 64 bits of SQLite, Java and Go
 STREAM_BYTES_MAX = 255  # a name stays one short index key
 TYPE_BYTES_MAX = 255
-SHORT_TEXT = 63  # characters that surely have no more bytes
+SHORT_TEXT_CHARS = 63  # so many have at most 252 bytes, whatever they are
 TAGS_MAX = 32  # a tag index will hold one entry a tag
 TAG_BYTES_MAX = 255
 METADATA_BYTES_MAX = 64 * 1024  # metadata is looked at by Rewind; data is not
@@ -401,7 +401,7 @@ def check_event(event: AppendEvent, index: int, event_bytes_max: int) -> None:
             f"events[{index}]: id has {len(event.id)} bytes: it must be 16 bytes, a UUID"
         )
     stream = event.stream
-    if not 0 < len(stream) <= SHORT_TEXT or not stream.isprintable():
+    if not 0 < len(stream) <= SHORT_TEXT_CHARS or not stream.isprintable():
         check_stream(stream, f"events[{index}]: stream")
     if stream.startswith("$"):
         raise BadRequest(
@@ -411,7 +411,7 @@ def check_event(event: AppendEvent, index: int, event_bytes_max: int) -> None:
         raise TooLarge(
             f"events[{index}]: data has {len(event.data)} bytes; at most {event_bytes_max} are allowed"
         )
-    if len(event.type) > SHORT_TEXT:
+    if len(event.type) > SHORT_TEXT_CHARS:
         _check_text(event.type, 0, TYPE_BYTES_MAX, f"events[{index}]: type")
     if event.tags:
         if len(event.tags) > TAGS_MAX:

@@ -238,7 +238,9 @@ _decode_any = msgspec.msgpack.Decoder().decode
 def _decode_publish(rest: list[bytes], event_bytes_max: int) -> Append:
     stream = DEFAULT_STREAM if len(rest) == 2 else _text(rest[1], "stream")
     append = Append((AppendEvent(None, stream, "", (), {}, rest[-1]),))
-    if stream != DEFAULT_STREAM or len(rest[-1]) > event_bytes_max:  # else all of it is as it must be
+    if (
+        stream != DEFAULT_STREAM or len(rest[-1]) > event_bytes_max
+    ):  # else all of it is as it must be
         check_append(append, event_bytes_max)
     return append
 

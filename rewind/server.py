@@ -8,7 +8,7 @@ a delay to tune. The poll's time-out (parked reads, heartbeats, outboxes) is the
 
 Requests of one connection take effect in the order sent: whatever comes behind a read that still
 waits for its turn queues behind it. Reads are cut into bounded slices, so a full scan costs an
-append three milliseconds at most, and they are made only as fast as their reader takes them.
+append about three milliseconds at most, and they are made only as fast as their reader takes them.
 
 Not here: what frames mean (protocol.py), the rules (store.py), signals and exit codes (daemon.py).
 """

@@ -54,11 +54,9 @@ from rewind.events import (
 VERSIONS_CACHED = 65_536  # about 10 MB; a stream written often is found without asking the backend
 EXAMINED_MAX = 4_096  # events a filtered read looks at: 2-3 ms, so an append waits no longer
 EXAMINED_BYTES_MAX = 4 * 1024 * 1024  # the same bound where events are large
-FREE_BYTES_RESERVE = (
-    64 * 1024 * 1024
-)  # room for what a backend writes besides: compaction, WAL, index
-FREE_BYTES_PLENTY = 1024 * 1024 * 1024  # more than can be written
-FREE_BYTES_S = 0.05  # within this time
+FREE_BYTES_RESERVE = 64 * 1024 * 1024  # for what a backend writes besides: compaction, WAL, index
+FREE_BYTES_PLENTY = 1024 * 1024 * 1024  # more than anything can fill within FREE_BYTES_S
+FREE_BYTES_S = 0.05  # how old the figure may be while there is plenty
 WRITE_FACTOR = 3  # a record is written to a log, a table and an index before anything is freed
 PLAN_TRIES = (
     3  # a backend that is ahead of us says so at the first; more means it does not keep still

@@ -164,6 +164,17 @@ class BackendContract:
         assert backend.versions(["c"]).get("c", 0) == 0
         assert backend.appends([b"i" * 16]) == {}
 
+    def test_settling_a_commit_changes_nothing_that_is_read(
+        self, backend: Backend, scribe: Scribe
+    ) -> None:
+        backend.settle()
+        written = scribe.write("a", "b", append_ids=[(b"i" * 16, 1, 2)])
+        for settle in (lambda: None, backend.settle, backend.settle):
+            settle()
+            assert read_all(backend) == written
+            assert backend.versions(["a", "b"]) == {"a": 1, "b": 1}
+            assert backend.appends([b"i" * 16]) == {b"i" * 16: (1, 2)}
+
     def test_a_refused_commit_can_be_planned_again(self, backend: Backend, scribe: Scribe) -> None:
         planned = scribe.records([{"stream": "a"}])
         scribe.write("b")

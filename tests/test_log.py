@@ -9,7 +9,7 @@ import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
@@ -142,7 +142,7 @@ def settle(made: Made) -> list[bytes]:
         for commit in opened.commits(1, end, 1):
             found += commit.records
             end, last = commit.end, commit.last
-        opened.settle(end, last + 1)
+        opened.make_ready(end, last + 1)
     finally:
         opened.close()
     return found
@@ -657,7 +657,128 @@ def test_a_failed_write_ends_the_use(
     ):
         with pytest.raises(StoreFailed, match="must be opened again"):
             use()
+    left = listing(tmp_path / "store")
     store.close()
+    assert listing(tmp_path / "store") == left
     # It was never acknowledged, so it may be there or not: what matters is that it is whole.
     found = read_and_close(tmp_path / "store")
     assert found in (written, [*written, records[0].encoded])
+
+
+@pytest.mark.parametrize("fail", [fail_write, cut_write_short])
+def test_a_segment_that_could_not_be_begun_is_begun_by_the_next_opening(
+    fail: Callable[[pytest.MonkeyPatch], None],
+    small_segments: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = open_log(tmp_path / "store")
+    scribe = Scribe(store)
+    written = scribe.write({"stream": "a", "data": b"x" * 600})  # the next one begins a segment
+    with monkeypatch.context() as failing:
+        fail(failing)
+        with pytest.raises(StoreFailed):
+            scribe.write("a")
+    store.close()
+    assert read_and_close(tmp_path / "store") == written
+
+
+def test_a_full_segment_is_cut_and_synced_before_the_next_one_is_begun(
+    small_segments: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_log(tmp_path / "store")
+    Scribe(store).write({"stream": "a", "data": b"x" * 600})
+    done: list[str] = []
+
+    def noted(name: str) -> Callable[..., Any]:
+        real = getattr(os, name)
+
+        def call(*arguments: Any) -> Any:
+            done.append(name)
+            return real(*arguments)
+
+        return call
+
+    for name in ("ftruncate", "fsync", "open", "pwrite", "fdatasync"):
+        monkeypatch.setattr(os, name, noted(name))
+    Scribe(store).write("a")
+    assert done[:5] == ["ftruncate", "fsync", "open", "pwrite", "fsync"]  # the last: the new head
+    assert done[-2:] == ["pwrite", "fdatasync"]
+    monkeypatch.undo()
+    store.close()
+
+
+def test_opening_syncs_what_it_takes_for_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(tmp_path / "store", commits=1)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    open_log(made.path).close()
+    assert len(synced) == 1
+
+
+def test_a_store_that_is_refused_keeps_its_zeros(tmp_path: Path) -> None:
+    store = open_log(tmp_path / "store")
+    Scribe(store).write("a")
+    end = store._segments.end()[1]
+    store.settle()
+    copy = crashed(store, tmp_path / "copy")
+    store.close()
+    (segment,) = (copy / "segments").iterdir()
+    content = segment.read_bytes()
+    segment.write_bytes(content[: end - 20] + bytes(len(content) - end + 20))
+    before = listing(copy)
+    with pytest.raises(StoreDamaged):
+        open_log(copy)
+    assert listing(copy) == before
+
+
+@pytest.mark.parametrize("index", ENGINES)
+def test_a_failed_index_write_ends_the_use_and_loses_nothing(index: str, tmp_path: Path) -> None:
+    store = open_log(tmp_path / "store", index)
+    written = Scribe(store).write("a")
+
+    def refuse(entries: object) -> None:
+        raise StoreFailed("the index cannot be written")
+
+    store._keys.write = refuse
+    with pytest.raises(StoreFailed, match="cannot be written"):
+        store.settle()
+    for use in (store.settle, lambda: store.read(0, 9, 9, 9), lambda: Scribe(store).write("b")):
+        with pytest.raises(StoreFailed, match="must be opened again"):
+            use()
+    store.close()
+    assert read_and_close(tmp_path / "store", index) == written
+
+
+def test_an_interrupted_index_write_is_made_again(tmp_path: Path) -> None:
+    store = open_log(tmp_path / "store")
+    written = Scribe(store).write("a")
+    write = store._keys.write
+
+    def interrupt(entries: object) -> None:
+        store._keys.write = write
+        raise KeyboardInterrupt
+
+    store._keys.write = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        store.settle()
+    assert read_all(store) == written
+    written += Scribe(store).write("a")
+    assert read_whole_stream(store, "a") == written
+    store.close()
+
+
+@pytest.mark.parametrize("cut", [-1, 1])
+def test_entries_of_another_size_are_damage(cut: int, tmp_path: Path) -> None:
+    store = open_log(tmp_path / "store")
+    Scribe(store).write("a")
+    key, value = next(store._keys.scan(b"va", b"vb"))
+    store._keys.write([(key, value[:cut] if cut < 0 else value + b"x")])
+    with pytest.raises(StoreDamaged, match=r"index-.* is damaged: .* Remove it"):
+        read_whole_stream(store, "a")
+    store._keys.write([(key, b"")])
+    with pytest.raises(StoreDamaged, match=r"index-.* is damaged: .* Remove it"):
+        read_whole_stream(store, "a")
+    store.close()

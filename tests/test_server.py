@@ -14,6 +14,8 @@ import zmq
 from conftest import ALL_SCHEMES, DURABLE, store_url
 from daemon import Daemon, Raw
 
+from rewind.backends.log import ENGINES
+
 pack, unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
 OTHERS_MS = 2_000  # what "go on" means: an answer, on a machine that may be busy
 
@@ -42,6 +44,21 @@ def subscribed(daemon: Daemon, feed: str, topic: bytes = b"", client: Raw | None
         made.recv()
     made.socket.rcvtimeo = 20_000
     return made
+
+
+# --- after the replies ----------------------------------------------------------
+
+
+def test_what_a_reply_does_not_wait_for_is_done_without_being_asked(tmp_path: Path) -> None:
+    with Daemon(store_url("log", tmp_path)) as daemon:
+        with Raw(daemon.endpoints["incoming"]) as client:
+            assert client.append(("s", b"x"))["first"] == 1
+            client.native("INFO")  # answered behind it, and not out of the index
+        (index,) = Path(daemon.store.split(":", 1)[1]).glob("index-*")
+        daemon.kill()
+        entries, _, close = ENGINES[index.name.removeprefix("index-")](index, False)
+        assert entries.get(b"ns") == (1).to_bytes(8, "big")
+        close()
 
 
 # --- the dialects over every store --------------------------------------------

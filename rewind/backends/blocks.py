@@ -8,7 +8,8 @@
 Integers are little-endian. The checksum (zlib's CRC-32) covers everything after itself and is
 seeded with the position of the last record, so a block that turns up in another's place is found
 out. (Not of the first: that is told by the count, and a bit lost there would change the seed by the
-same bit, which a CRC cannot tell from none.) Fewer, larger values are what LevelDB is fast at; the bound keeps reading one event cheap.
+same bit, which a CRC cannot tell from none.) Fewer, larger values are what LevelDB is fast at; the
+bound keeps reading one event cheap.
 """
 
 from __future__ import annotations

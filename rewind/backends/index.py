@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 from zlib import crc32
 
 from rewind.backends import blocks
@@ -32,6 +32,7 @@ from rewind.events import Record, decode_key
 _U64 = struct.Struct(">Q")
 _PAIR = struct.Struct(">QQ")
 _RUN = struct.Struct(">QQIII")
+_NO_RUN: tuple[Any, int, int, bytes] = (None, 0, 0, b"-")
 pack_u64 = _U64.pack
 
 
@@ -93,9 +94,8 @@ class Index:
         """What one commit adds to the index. ``places``: of each of its blocks, with its last position."""
         own_prefix = self._own_prefix
         added: list[tuple[bytes, bytes]] = []
-        runs: dict[
-            str, tuple[Record, int, int, bytes]
-        ] = {}  # name -> first, how many, offset, place
+        # stream -> first record, how many, offset of the first in its block, place of the block
+        runs: dict[str, tuple[Record, int, int, bytes]] = {}
         following = iter(places)
         last = offset = 0
         place = b""
@@ -105,22 +105,21 @@ class Index:
             if position > last:
                 last, place = next(following)
                 offset = blocks.records_offset(last - position + 1)
-            run = runs.get(event.stream)
-            if run is not None and run[3] is place and position == run[0].event.position + run[1]:
-                runs[event.stream] = (run[0], run[1] + 1, run[2], place)
+            first, count, begun, where = runs.get(event.stream, _NO_RUN)
+            if where is place and position == first.event.position + count:
+                runs[event.stream] = (first, count + 1, begun, place)
             else:
-                if run is not None:
-                    added.append(_run_entry(event.stream.encode(), *run))
+                if count:
+                    added.append(_run_entry(event.stream.encode(), first, count, begun, where))
                 runs[event.stream] = (record, 1, offset, place)
             offset += len(record.encoded)
             if not event.id_bytes.startswith(own_prefix):
                 added.append((b"i" + event.id_bytes, pack_u64(position)))
-        for stream, run in runs.items():
+        for stream, (first, count, begun, where) in runs.items():
             name = stream.encode()
-            added.append(_run_entry(name, *run))
-            added.append((b"n" + name, pack_u64(run[0].event.version + run[1] - 1)))
-        for append_id, first, last in append_ids:
-            added.append((b"a" + append_id, _PAIR.pack(first, last)))
+            added.append(_run_entry(name, first, count, begun, where))
+            added.append((b"n" + name, pack_u64(first.event.version + count - 1)))
+        added += [(b"a" + id, _PAIR.pack(first, last)) for id, first, last in append_ids]
         return added
 
     def versions(self, streams: Collection[str]) -> dict[str, int]:
@@ -207,8 +206,11 @@ class Index:
                 stop = key + b"\0"
                 break
         for key, value in self._keys.scan(start, stop, backwards):
-            version, first, offset, length, checksum = _RUN.unpack_from(value)
-            last_version = _U64.unpack_from(key, len(prefix))[0]
+            try:
+                version, first, offset, length, checksum = _RUN.unpack_from(value)
+                last_version = _U64.unpack_from(key, len(prefix))[0]
+            except struct.error as error:
+                raise self._damaged(f"a run of stream {stream!r} is cut short") from error
             if version > until or last_version <= after:
                 return
             place = value[_RUN.size :]

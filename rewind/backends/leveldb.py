@@ -5,7 +5,8 @@ them in the same database, so one synced write batch is one commit, all or nothi
 
 LevelDB answers a synced write after its log file was synced (fdatasync), and syncs the names of
 its own files. Memory: two write buffers, the block cache, and the index and filter blocks of open
-tables, which are mapped files; the bounds are below. Nothing is compressed: reading is then up to three times as fast as through Snappy.
+tables, which are mapped files; the bounds are below. Nothing is compressed: reading is then up to
+three times as fast as through Snappy.
 
 What LevelDB cannot tell: a damaged length near the end of its own log file from a write that was
 never finished. Everything behind it is then gone without a word.

@@ -16,7 +16,7 @@ segments, and opening replays what it lacks. Copying ``segments/`` and ``rewind.
 
 An index that is missing, broken or another store's is deleted and built from them: the log says so.
 One that is ahead of the segments is a witness that they have lost acknowledged events: the store is
-not opened.
+not opened. It bears no witness for the very last commits, which a crash may have kept from it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Store:
                 self._keys.close()
                 raise
         except BaseException:
-            self._segments.close()
+            self._segments.release()
             raise
         directory.finish()
 
@@ -160,7 +160,7 @@ class Store:
         if pending:
             self._keys.write([*pending, self._covered_entry(covered)])
         in_last = covered.segment == self._segments.firsts[-1]
-        self._segments.settle(covered.offset if in_last else HEAD_BYTES, covered.last + 1)
+        self._segments.make_ready(covered.offset if in_last else HEAD_BYTES, covered.last + 1)
         return covered.last
 
     def _entries_of(self, commit: Commit) -> list[tuple[bytes, bytes]]:
@@ -231,7 +231,7 @@ class Store:
             stop = _BLOCK + pack_u64(self._place_of(until).last) + b"\0"
         expected = until if backwards else after + 1
         for key, value in self._keys.scan(start, stop, backwards):
-            block = self._segments.block(_place(key, value))
+            block = self._segments.block(self._unpacked(key[1:] + value))
             if not block.first <= expected <= block.last:
                 break
             yield block
@@ -242,16 +242,22 @@ class Store:
 
     def block_at(self, place: bytes) -> blocks.Block:
         """The block at a place."""
-        return self._segments.block(Place._make(_PLACE.unpack(place)))
+        return self._segments.block(self._unpacked(place))
 
     def piece_at(self, place: bytes, offset: int, length: int) -> bytes:
         """Some of its bytes."""
-        return self._segments.piece(Place._make(_PLACE.unpack(place)), offset, length)
+        return self._segments.piece(self._unpacked(place), offset, length)
+
+    def _unpacked(self, place: bytes) -> Place:
+        try:
+            return Place._make(_PLACE.unpack(place))
+        except struct.error as error:
+            raise self._keys.damaged(f"a place has {len(place)} bytes") from error
 
     def _place_of(self, position: int) -> Place:
         # A block is filed under its last position.
         for key, value in self._keys.scan(_BLOCK + pack_u64(position), _BLOCK_STOP):
-            return _place(key, value)
+            return self._unpacked(key[1:] + value)
         raise self._keys.damaged(f"position {position} is missing")
 
     def check(self) -> Iterator[str]:
@@ -280,8 +286,10 @@ class Store:
         try:
             self._keys.close()
         finally:
-            self._segments.close()
-            self._directory.close()
+            try:
+                self._segments.close()
+            finally:
+                self._directory.close()
 
 
 class _Covered(NamedTuple):
@@ -290,10 +298,6 @@ class _Covered(NamedTuple):
     last: int
     segment: int
     offset: int
-
-
-def _place(key: bytes, value: bytes) -> Place:
-    return Place._make(_PLACE.unpack(key[1:] + value))
 
 
 def _place_entry(place: Place) -> tuple[bytes, bytes]:
@@ -357,11 +361,14 @@ class _Keys:
         """Write them now."""
         if self.failed:
             raise StoreFailed("a write to the log failed: the store must be opened again")
-        if self._late is not None:
-            self.failed = True  # until it is known to be good
+        if self._late is None:
+            return
+        try:
             self.write(self._late())
-            self._late = None
-            self.failed = False
+        except StoreError:
+            self.failed = True
+            raise
+        self._late = None  # interrupted before, they are written once more, which does no harm
 
     def close(self) -> None:
         try:

@@ -118,7 +118,7 @@ class Segments:
         self._store_id = store_id
         self._readers: dict[int, int] = {}  # segment -> file descriptor, oldest first
         self._writer = -1
-        self._salt = self._end = self._size = 0  # of the last segment, once it is settled
+        self._salt = self._end = self._size = 0  # of the last segment, once it is ready
         try:
             if create:
                 path.mkdir(exist_ok=True)
@@ -276,7 +276,7 @@ class Segments:
     def commits(self, segment: int, offset: int, position: int) -> Iterator[Commit]:
         """The commits from this place on, of which the first must begin at ``position``.
 
-        Ends where the last segment holds no further whole commit; ``settle`` says whether that
+        Ends where the last segment holds no further whole commit; ``make_ready`` says whether that
         is as it should be. Raises ``StoreDamaged`` when an earlier segment ends so.
         """
         firsts = self.firsts[self.firsts.index(segment) :]
@@ -328,7 +328,7 @@ class Segments:
                 ids = list(_APPEND_ID.iter_unpack(payload[length:]))
                 return Commit(segment, file.tell(), frame.last, places, records, ids)
 
-    def settle(self, offset: int, position: int) -> None:
+    def make_ready(self, offset: int, position: int) -> None:
         """Make the last segment ready for ``position``, its last whole commit ending at ``offset``.
 
         Cuts off what a commit that was never finished left behind. Raises ``StoreDamaged``, and
@@ -341,7 +341,7 @@ class Segments:
                 log.warning("%s: made its torn head anew (%d bytes)", self.file(segment), size)
                 self._write_head(segment)
                 return
-            self._settle(segment, offset, size, position)
+            self._make_ready(segment, offset, size, position)
         except OSError as error:
             raise translate(error, f"cannot repair {self.file(segment)}") from error
 
@@ -353,7 +353,7 @@ class Segments:
             return False
         return True
 
-    def _settle(self, segment: int, offset: int, size: int, position: int) -> None:
+    def _make_ready(self, segment: int, offset: int, size: int, position: int) -> None:
         with self._open(segment) as file:
             self._salt = self._read_head(file, segment)
             if size > offset and (later := self._later_commit(file, offset, position)):
@@ -371,6 +371,8 @@ class Segments:
             os.ftruncate(self._writer, offset)
             os.fsync(self._writer)
             size = offset
+        # A daemon may have been killed between the write and the sync of what is taken for stored now.
+        os.fdatasync(self._writer)
         self._end, self._size = offset, max(size, offset)
 
     def _later_commit(self, file: BinaryIO, start: int, position: int) -> int | None:
@@ -393,6 +395,7 @@ class Segments:
     def _cut_zeros(self) -> None:
         if self._writer >= 0 and self._size > self._end:
             os.ftruncate(self._writer, self._end)
+            self._size = self._end
 
     def close(self) -> None:
         """Close the files. Raises ``StoreFailed`` when the zeros at the end cannot be cut off."""
@@ -401,9 +404,10 @@ class Segments:
         except OSError as error:
             raise translate(error, f"cannot close {self.file(self.firsts[-1])}") from error
         finally:
-            self._close()
+            self.release()
 
-    def _close(self) -> None:
+    def release(self) -> None:
+        """Close the files as they are."""
         for descriptor in (*self._readers.values(), self._writer):
             if descriptor >= 0:
                 os.close(descriptor)
