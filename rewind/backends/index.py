@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 from zlib import crc32
 
 from rewind.backends import blocks
@@ -58,16 +58,9 @@ class Places(Protocol):
         """Some of its bytes, not verified, or fewer where it is shorter."""
 
 
-class _Run(NamedTuple):
-    """A run as its entry has it; ``length`` is that of the piece, 0 for a run of several."""
-
-    first_version: int
-    last_version: int
-    first: int
-    offset: int
-    length: int
-    checksum: int
-    place: bytes
+# A run as its entry has it: first version, last version, first position, then of the piece its offset,
+# length (0 for a run of several) and checksum, and the place of the block. Plain, for speed.
+_Run = tuple[int, int, int, int, int, int, bytes]
 
 
 class Index:
@@ -156,21 +149,32 @@ class Index:
         """
         until = min(until, self.versions([stream]).get(stream, 0))
         wanted = iter(range(until, after, -1) if backwards else range(after + 1, until + 1))
+        piece_at = self._places.piece_at
         looked = 0
-        held: blocks.Block | None = None
         place = b""
-        for run in self._runs(stream, after, until, backwards):
-            if run.place != place:
+        block: blocks.Block | None = None
+        found: Sequence[bytes]
+        for version, last_version, first, offset, length, checksum, where in self._runs(
+            stream, after, until, backwards
+        ):
+            if where != place:
                 if looked == blocks.BLOCKS_READ_MAX:
                     return
                 looked += 1
-                place, held = run.place, None
-            if run.length:
-                found = [self._piece(run)]
+                place, block = where, None
+            if length:
+                found = (piece_at(place, offset, length),)
+                if crc32(found[0], first & 0xFFFFFFFF) != checksum:
+                    self._places.block_at(place)  # raises if it is the block that is damaged
+                    raise self._damaged(f"position {first} is not where it is said to be")
             else:
-                held = held or self._places.block_at(place)
-                found = self._of_block(held, run, after, until)
-            for record in reversed(found) if backwards else found:
+                block = block or self._places.block_at(place)
+                low = max(after + 1 - version, 0) + first
+                high = min(until, last_version) - version + first
+                found = self._of_block(block, low, high)
+                if backwards:
+                    found = found[::-1]
+            for record in found:
                 key = decode_key(record)
                 if key.version != next(wanted, None) or key.stream != stream:
                     raise self._damaged(f"stream {stream!r} leads to position {key.position}")
@@ -178,18 +182,7 @@ class Index:
         if (lacking := next(wanted, None)) is not None:
             raise self._damaged(f"stream {stream!r} lacks version {lacking}")
 
-    def _piece(self, run: _Run) -> bytes:
-        """The record of a run of one."""
-        piece = self._places.piece_at(run.place, run.offset, run.length)
-        if crc32(piece, run.first & 0xFFFFFFFF) == run.checksum:
-            return piece
-        self._places.block_at(run.place)  # raises if it is the block that is damaged
-        raise self._damaged(f"position {run.first} is not where it is said to be")
-
-    def _of_block(self, block: blocks.Block, run: _Run, after: int, until: int) -> list[bytes]:
-        """Those of a run's records that are in the range."""
-        low = max(after + 1 - run.first_version, 0) + run.first
-        high = min(until, run.last_version) - run.first_version + run.first
+    def _of_block(self, block: blocks.Block, low: int, high: int) -> list[bytes]:
         if not block.first <= low <= high <= block.last:
             raise self._damaged(f"position {high} is not in the block it is said to be in")
         return [block.record(position) for position in range(low, high + 1)]
@@ -214,7 +207,7 @@ class Index:
             if version > until or last_version <= after:
                 return
             place = value[_RUN.size :]
-            yield _Run(version, last_version, first, offset, length, checksum, place)
+            yield version, last_version, first, offset, length, checksum, place
 
 
 def _run_entry(

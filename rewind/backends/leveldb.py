@@ -80,6 +80,9 @@ class LevelDB:
             with self._db.iterator(
                 start=lower, stop=stop, reverse=reverse, verify_checksums=verify
             ) as entries:
+                if not reverse:
+                    yield from entries
+                    return
                 for entry in entries:
                     if entry[0] < start:
                         return
