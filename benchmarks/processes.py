@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -64,6 +65,15 @@ class Process:
         """Its anonymous memory (RssAnon of proc(5))."""
         status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
         return int(status.split("RssAnon:")[1].split()[0]) / 1024
+
+    def cpu_s(self) -> float:
+        """Processor time it has used (proc(5)); 0 once it has ended."""
+        try:
+            stat = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return 0.0
+        fields = stat.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
         """Ask it to end; kill it if it does not."""

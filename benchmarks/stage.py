@@ -7,9 +7,11 @@ cannot be started, or fails under a load, is left out from then on, with the rea
 from __future__ import annotations
 
 import json
+import os
 import select
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +26,10 @@ Key = tuple[str, int]
 LOAD_READY_S = 60.0  # a thousand connections on a busy machine
 LOAD_S = 120.0  # the longest: a million events, read from a slow store
 FILL_S = 1_800.0  # ten million events
+QUIET_SHARE = 0.1  # of a processor: less is what idle servers take
+QUIET_LOOK_S = 0.1
+QUIET_S_MAX = 10.0  # after a measurement; compaction takes a few seconds
+FILLED_QUIET_S_MAX = 60.0  # after ten million events
 
 
 class Load:
@@ -102,6 +108,7 @@ class Stage:
         self._systems: dict[str, System] = {}
         self._servers: dict[Key, Server] = {}
         self._places: dict[Key, Path] = {}
+        self._restless: set[object] = set()
         self._number = 0
 
     def system(self, name: str) -> System:
@@ -127,6 +134,24 @@ class Stage:
             self._servers[key] = self.system(name).start(place)
         return self._servers[key]
 
+    def wait_until_quiet(self, seconds_max: float = QUIET_S_MAX) -> None:
+        """Wait until no server has work left over from before; one that never rests is not waited for."""
+        processes = [s.process for s in self._servers.values() if s.process not in self._restless]
+        processes = [process for process in processes if process is not None]
+        until_s = time.monotonic() + seconds_max
+        while processes:
+            before = [process.cpu_s() for process in processes]
+            time.sleep(QUIET_LOOK_S)
+            spent = [process.cpu_s() - was for process, was in zip(processes, before, strict=True)]
+            processes = [
+                process
+                for process, cpu_s in zip(processes, spent, strict=True)
+                if cpu_s > QUIET_SHARE * QUIET_LOOK_S
+            ]
+            if time.monotonic() > until_s:
+                self._restless.update(processes)
+                return
+
     def _fill(self, key: Key) -> None:
         """Fill a store. What its server would not keep goes on running."""
         name, events = key
@@ -141,11 +166,12 @@ class Stage:
             server.stop()
             raise
         self.fill_rates[f"{name} {size}"] = figures["rate"]
+        self._servers[key] = server
+        self.wait_until_quiet(FILLED_QUIET_S_MAX)
+        os.sync()  # what is not written yet would be beside the next measurement
         if chosen.lasting:
-            server.stop()
+            self.stop({key})
             self._places[key] = place
-        else:
-            self._servers[key] = server
 
     def _new_place(self, name: str) -> Path:
         self._number += 1

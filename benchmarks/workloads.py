@@ -70,6 +70,7 @@ def measure(
             if name in stage.left_out:
                 continue
             try:
+                stage.wait_until_quiet()
                 figures = step.run(stage)
             except Failed as failure:
                 stage.left_out[name] = f"{step.workload}, {step.case}: {failure}"
