@@ -64,9 +64,7 @@ IN_FLIGHT_MAX = 1_000  # calls at once; more wait here, where they cost little
 # Appends that wait are divided among so many messages, so that client and daemon both have something
 # to do: with one message of all they take turns.
 APPEND_MESSAGES_MAX = 4
-TOGETHER_MIN = (
-    25  # appends in each, if there are as many: the message itself costs as much as one or two
-)
+TOGETHER_MIN = 25  # in each, if there are as many: a message itself costs as much as one or two
 UNSENT_MAX = 10_000  # messages in the socket: every call in flight, sent again a few times
 DRAIN_MAX = 256  # answers taken before the loop gets its turn
 ASKS_MAX = 3  # whether more has arrived; an ``Again`` costs as much as asking so often

@@ -209,13 +209,11 @@ class Store:
         return self._encoded_at(place)[offset : offset + length]
 
     def _encoded_at(self, place: bytes) -> bytes:
-        block = self._db.get(
-            _BLOCK_START + place, verify=False
-        )  # its own checksum does, or a piece's
+        # Not verified by LevelDB: the block's own checksum will, or a piece's.
+        block = self._db.get(_BLOCK_START + place, verify=False)
         if block is None:
-            raise StoreDamaged(
-                f"the block ending at position {int.from_bytes(place, 'big')} is missing"
-            )
+            last = int.from_bytes(place, "big")
+            raise StoreDamaged(f"the block ending at position {last} is missing")
         return block
 
     def _blocks(self, after: int, until: int, backwards: bool) -> Iterator[blocks.Block]:

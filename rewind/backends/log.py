@@ -172,7 +172,7 @@ class Store:
     ) -> list[tuple[bytes, bytes]]:
         packed = [(place.last, _PLACE.pack(*place)) for place in places]
         entries = self._index.entries(records, append_ids, packed)
-        entries += [(_BLOCK + place[:8], place[8:]) for _, place in packed]
+        entries += [_place_entry(place) for _, place in packed]
         return entries
 
     # --- the contract ---
@@ -271,9 +271,10 @@ class Store:
         """Every frame is whole, and the index leads to it."""
         reached = _Covered(0, 1, HEAD_BYTES)
         for commit in self._segments.commits(1, HEAD_BYTES, 1):
-            for entry in map(_place_entry, commit.places):
-                if self._keys.get(entry[0]) != entry[1]:
-                    yield f"the index does not lead to position {int.from_bytes(entry[0][1:], 'big')}"
+            for place in commit.places:
+                key, value = _place_entry(_PLACE.pack(*place))
+                if self._keys.get(key) != value:
+                    yield f"the index does not lead to position {place.last}"
             for id, first, last in commit.append_ids:
                 if self.appends([id]) != {id: (first, last)}:
                     yield f"the index does not lead to the append at position {first}"
@@ -300,9 +301,8 @@ class _Covered(NamedTuple):
     offset: int
 
 
-def _place_entry(place: Place) -> tuple[bytes, bytes]:
-    packed = _PLACE.pack(*place)
-    return _BLOCK + packed[:8], packed[8:]
+def _place_entry(place: bytes) -> tuple[bytes, bytes]:
+    return _BLOCK + place[:8], place[8:]
 
 
 def _delete(path: Path) -> None:
