@@ -36,7 +36,7 @@ class Daemon:
     """A daemon on a free port, and a connection to it."""
 
     def __init__(self, url: str) -> None:
-        command = [sys.executable, "-m", "rewind.cli", "serve", "--store", url]
+        command = [sys.executable, "-m", "rewind", "serve", "--store", url]
         command += ["--incoming-bind", "tcp://127.0.0.1:*", "--topic-bind", ""]
         begun = time.perf_counter()
         self.process = subprocess.Popen(

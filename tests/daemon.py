@@ -31,7 +31,7 @@ class Daemon:
 
     def start(self) -> None:
         """Start, and wait for the ready line. Fails with the daemon's own words."""
-        command = [sys.executable, "-m", "rewind.cli", "serve", "--store", self.store]
+        command = [sys.executable, "-m", "rewind", "serve", "--store", self.store]
         for name, endpoint in self.endpoints.items():
             command += [f"--{name}-bind", endpoint]
         self.process = subprocess.Popen(

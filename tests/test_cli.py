@@ -28,10 +28,10 @@ from daemon import Daemon, Raw
 
 from rewind import NewEvent
 from rewind import client as clients
-from rewind.cli import commands
+from rewind.cli.entry import commands
 from rewind.config import Settings, option, variable
 
-REWIND = [sys.executable, "-m", "rewind.cli"]
+REWIND = [sys.executable, "-m", "rewind"]
 PATIENCE_S = 30.0  # how long a condition may take on a slow machine before a test fails
 NOBODY = 65534
 EVERY_BYTE = bytes(range(256)) + b"\r\n\x1b[31m\xff"
@@ -964,7 +964,7 @@ def test_help_is_answered_without_zeromq_or_a_driver() -> None:
             " rewind.cli.main()")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, check=True)
     loaded = set(done.stdout.decode().splitlines())
-    assert "rewind.cli_commands" in loaded
+    assert "rewind.cli.read" in loaded
     assert not loaded & {"zmq", "plyvel", "sqlite3", "asyncio", "rewind.client", "rewind.server"}
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from rewind import client as clients
 from rewind import errors
-from rewind.cli_append import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Import, lines_arriving
+from rewind.cli.lines import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Import, lines_arriving
 from rewind.client import Client
 from rewind.events import EVENT_BYTES_MAX
 

@@ -15,8 +15,9 @@ import click
 import pytest
 from daemon import Daemon
 
-from rewind import cli, errors
-from rewind.cli import commands
+from rewind import errors
+from rewind.cli import entry as cli
+from rewind.cli.entry import commands
 from rewind.config import Settings, variable
 
 PAGE = (Path(__file__).parent.parent / "docs" / "cli.rst").read_text(encoding="utf-8")
@@ -98,7 +99,7 @@ def test_every_exit_code_is_documented() -> None:
 
 
 def test_every_key_of_a_json_line_is_documented() -> None:
-    from rewind.cli_format import _Line
+    from rewind.cli.format import _Line
 
     table = PAGE[PAGE.index("JSON lines\n---") : PAGE.index("Exit codes\n---")]
     said = set(re.findall(r"^``(\w+)``", table, flags=re.MULTILINE))
@@ -115,7 +116,7 @@ def examples() -> Iterator[tuple[str, str]]:
 def test_every_example_prints_what_the_page_says(tmp_path: Path) -> None:
     shim = tmp_path / "bin" / "rewind"
     shim.parent.mkdir()
-    shim.write_text(f'#!/bin/sh\nexec {sys.executable} -m rewind.cli "$@"\n')
+    shim.write_text(f'#!/bin/sh\nexec {sys.executable} -m rewind "$@"\n')
     shim.chmod(0o755)
     checker = doctest.OutputChecker()
     with Daemon("memory:") as daemon:

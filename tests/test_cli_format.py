@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rewind.cli_format import (
+from rewind.cli.format import (
     escape,
     event_text,
     json_line,

@@ -297,7 +297,7 @@ def processes_with(directory: Path) -> list[psutil.Process]:
     return found
 
 
-DEMO = [sys.executable, "-m", "rewind.cli", "demo"]
+DEMO = [sys.executable, "-m", "rewind", "demo"]
 
 
 def test_demo_tells_its_story(environment: dict[str, str]) -> None:
@@ -342,20 +342,20 @@ def test_demo_cleans_up_when_told_to_end(
         assert process.stderr.read() == ""
 
 
-@pytest.mark.parametrize("module", ["rewind.cli", "rewind.demo.punctuality"])
-def test_demo_says_which_process_ended(environment: dict[str, str], module: str) -> None:
+@pytest.mark.parametrize("argument", ["serve", "rewind.demo.punctuality"])
+def test_demo_says_which_process_ended(environment: dict[str, str], argument: str) -> None:
     with subprocess.Popen(
         DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stdout and process.stderr
         process.stdout.readline()
         (child,) = (
-            child for child in psutil.Process(process.pid).children() if module in child.cmdline()
+            child for child in psutil.Process(process.pid).children() if argument in child.cmdline()
         )
         child.kill()
         said = process.stderr.read()
         assert process.wait(RUN_S) == 70
-        name = "daemon" if module == "rewind.cli" else "projection"
+        name = "daemon" if argument == "serve" else "projection"
         assert f"the {name} ended with exit code -9" in said
         assert "Traceback" not in said
 
@@ -444,7 +444,7 @@ def test_demo_on_a_terminal_stays_up_for_its_commands(environment: dict[str, str
         assert len(commands) >= 10
         for arguments in commands:
             run = subprocess.run(
-                [sys.executable, "-m", "rewind.cli", *arguments],
+                [sys.executable, "-m", "rewind", *arguments],
                 capture_output=True,
                 text=True,
                 timeout=RUN_S,

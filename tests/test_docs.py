@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from daemon import Daemon
 
-from rewind import cli, errors, protocol
+from rewind import errors, protocol
+from rewind.cli import entry as cli
 from rewind.config import Settings, option, variable
 from rewind.errors import REQUEST_ERRORS, RewindError
 from rewind.release import __version__

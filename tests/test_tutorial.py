@@ -146,7 +146,7 @@ def ports() -> list[str]:
 def shell(tmp_path: Path, ports: list[str]) -> Iterator[Shell]:
     commands = tmp_path / "bin"
     commands.mkdir()
-    for name, arguments in (("python", ""), ("rewind", "-m rewind.cli")):
+    for name, arguments in (("python", ""), ("rewind", "-m rewind")):
         (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
         (commands / name).chmod(0o755)
     incoming, streaming, topic = (f"tcp://127.0.0.1:{port}" for port in ports)

@@ -35,7 +35,7 @@ class System:
 
     def start(self, directory: Path, *, filling: bool = False) -> Server:
         path = "" if self._scheme == "memory" else str(directory / "store")
-        command = [sys.executable, "-m", "rewind.cli", "serve"]
+        command = [sys.executable, "-m", "rewind", "serve"]
         command += ["--store", f"{self._scheme}:{path}"]
         for feed in ("incoming", "streaming", "topic"):
             command += [f"--{feed}-bind", "tcp://127.0.0.1:*"]

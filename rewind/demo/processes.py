@@ -139,7 +139,7 @@ class Daemon(_Process):
     """``rewind serve``, ready. ``endpoint``: where its clients go. ``store``: the URL of its store."""
 
     def __init__(self, store: str, directory: Path) -> None:
-        arguments = ["rewind.cli", "serve", "--store", store]
+        arguments = ["rewind", "serve", "--store", store]
         for name in ("incoming", "streaming", "topic"):
             arguments += [f"--{name}-bind", FREE_PORT]
         super().__init__("daemon", arguments, directory, subprocess.DEVNULL)

@@ -12,7 +12,7 @@ import stat
 import sys
 import time
 
-from rewind.cli_format import escape
+from rewind.cli.format import escape
 
 PROGRESS_S = 0.1  # between two pictures of the progress line
 PROGRESS_WIDTH = 40  # of that line: it is overwritten with spaces

@@ -4,7 +4,7 @@ The daemon's options are a table beside ``config.Settings``, which reads their v
 their values. A client command's options are Click's business altogether; their variables are named
 ``REWIND_<COMMAND>_<OPTION>``, but for the two that say where the store is.
 
-Next: cli_commands.py, which uses them.
+Next: read.py, which uses them.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _number(value: str) -> int:
 
 
 def _since(value: str) -> int:
-    from rewind.cli_format import parse_time
+    from rewind.cli.format import parse_time
 
     return parse_time(value, time.time_ns())
 

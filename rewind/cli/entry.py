@@ -1,7 +1,7 @@
 """The command line: ``rewind`` runs the daemon, the other commands are its clients.
 
 Here are the entry, the group, and what a shell learns from an exit code. The client commands are in
-cli_commands.py, options in cli_options.py, the daemon's life in daemon.py. docs/cli.rst is the page
+read.py, options in options.py, the daemon's life in daemon.py. docs/cli.rst is the page
 for users; a test holds it to what ``--help`` says.
 """
 
@@ -14,9 +14,9 @@ from typing import Any
 
 import click
 
-from rewind import cli_commands
-from rewind.cli_options import serve_options
-from rewind.cli_terminal import complain, emit, forget_stdout, open_standard_files
+from rewind.cli import read
+from rewind.cli.options import serve_options
+from rewind.cli.terminal import complain, emit, forget_stdout, open_standard_files
 from rewind.config import option, settings
 from rewind.errors import RewindError, Unavailable
 from rewind.release import __version__
@@ -132,7 +132,7 @@ def _serve(options: dict[str, Any]) -> int:
     return daemon.serve(chosen)
 
 
-for command in cli_commands.COMMANDS:
+for command in read.COMMANDS:
     commands.add_command(command)
 
 
@@ -160,7 +160,3 @@ def completion(shell: str) -> None:
     assert kind is not None
     script = kind(commands, {}, "rewind", COMPLETE)
     emit(script.source_template % script.source_vars())
-
-
-if __name__ == "__main__":
-    main()

@@ -10,7 +10,7 @@ tools and read in again::
 is shortened and escaped, and cannot be read back. Neither ever carries a control character: what a
 stranger appended must not drive the terminal of the one who looks.
 
-Used by cli.py; how lines become appends is in cli_append.py.
+Used by cli.py; how lines become appends is in lines.py.
 """
 
 from __future__ import annotations

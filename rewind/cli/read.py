@@ -1,8 +1,8 @@
 """The client commands: append, read, tail, show, streams, info, ping.
 
 Each opens a client of a daemon, or a store in this process, asks, and prints. What it raises
-becomes an exit code in cli.py. What an event looks like is in cli_format.py, where it is printed
-to in cli_terminal.py, how JSON lines become appends in cli_append.py.
+becomes an exit code in cli.py. What an event looks like is in format.py, where it is printed
+to in terminal.py, how JSON lines become appends in lines.py.
 
 Imported for every ``rewind --help``: whatever needs ZeroMQ or a store is imported when it runs.
 """
@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rewind.cli_format import escape, event_text, info_text, json_line, json_text, text_line
-from rewind.cli_options import (
+from rewind.cli.format import escape, event_text, info_text, json_line, json_text, text_line
+from rewind.cli.options import (
     EXPECTED,
     ID_OR_POSITION,
     METADATA,
@@ -37,7 +37,7 @@ from rewind.cli_options import (
     filter_options,
     format_option,
 )
-from rewind.cli_terminal import (
+from rewind.cli.terminal import (
     Progress,
     announce_stdin,
     complain,
@@ -50,7 +50,7 @@ from rewind.events import INT_MAX, Event, NewEvent
 from rewind.protocol import REQUEST_BYTES_MAX
 
 if TYPE_CHECKING:
-    from rewind.cli_append import Import
+    from rewind.cli.lines import Import
     from rewind.client import Client, Subscription
 
 STDOUT_LOOK_S = 1.0  # between looks at whether anybody still reads what tail prints
@@ -122,7 +122,7 @@ def _append_lines(
     timeout: float,
     event: dict[str, Any],
 ) -> None:
-    from rewind.cli_append import Import
+    from rewind.cli.lines import Import
 
     given = [name for name, value in event.items() if value not in (None, "", ())]
     if given:

@@ -9,7 +9,7 @@ stored, with everything in front of it stored. Repeating it is harmless where th
 ``id``, however they were cut into appends the first time: an append of which only some events are
 known is refused as a conflict, and then tried again in halves.
 
-The form of a line is in cli_format.py.
+The form of a line is in format.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from rewind.cli_format import parse_line
+from rewind.cli.format import parse_line
 from rewind.errors import BadRequest, IdConflict, TooLarge
 from rewind.events import Appended, AppendEvent, NewEvent, check_event
 from rewind.protocol import REQUEST_BYTES_MAX
