@@ -24,9 +24,9 @@ import zmq
 import rewind.protocol
 import rewind.store
 from rewind.backends import Backend, blocks, open_backend
-from rewind.config import Settings
+from rewind.daemon.server import Server
+from rewind.daemon.settings import Settings
 from rewind.events import Append, AppendEvent, join_records
-from rewind.server import Server
 from rewind.session import new_append_id
 from rewind.store import Store
 

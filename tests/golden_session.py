@@ -18,9 +18,9 @@ import msgspec
 import zmq
 
 from rewind.backends.memory import Store as MemoryStore
-from rewind.config import Settings
+from rewind.daemon.server import Server
+from rewind.daemon.settings import Settings
 from rewind.events import own_id_prefix
-from rewind.server import Server
 from rewind.store import Store
 
 GOLDEN = Path(__file__).parent / "golden" / "session.json"

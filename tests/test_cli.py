@@ -29,7 +29,7 @@ from daemon import Daemon, Raw
 from rewind import NewEvent
 from rewind import client as clients
 from rewind.cli.entry import commands
-from rewind.config import Settings, option, variable
+from rewind.daemon.settings import Settings, option, variable
 
 REWIND = [sys.executable, "-m", "rewind"]
 PATIENCE_S = 30.0  # how long a condition may take on a slow machine before a test fails
@@ -738,7 +738,7 @@ def test_another_scheme_or_a_newer_format_is_exit_65(store: str) -> None:
 
 
 AS_NOBODY = f"""
-import os, sys, rewind.daemon, rewind.backends.sqlite, rewind.cli
+import os, sys, rewind.daemon.process, rewind.backends.sqlite, rewind.cli
 if os.getuid() == 0:
     os.setgroups([]), os.setgid({NOBODY}), os.setuid({NOBODY})
 rewind.cli.main()
@@ -965,7 +965,14 @@ def test_help_is_answered_without_zeromq_or_a_driver() -> None:
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, check=True)
     loaded = set(done.stdout.decode().splitlines())
     assert "rewind.cli.read" in loaded
-    assert not loaded & {"zmq", "plyvel", "sqlite3", "asyncio", "rewind.client", "rewind.server"}
+    assert not loaded & {
+        "zmq",
+        "plyvel",
+        "sqlite3",
+        "asyncio",
+        "rewind.client",
+        "rewind.daemon.server",
+    }
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in commands.commands)], ids=" ".join)

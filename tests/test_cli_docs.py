@@ -18,7 +18,7 @@ from daemon import Daemon
 from rewind import errors
 from rewind.cli import entry as cli
 from rewind.cli.entry import commands
-from rewind.config import Settings, variable
+from rewind.daemon.settings import Settings, variable
 
 PAGE = (Path(__file__).parent.parent / "docs" / "cli.rst").read_text(encoding="utf-8")
 SERVE = "serve"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rewind.config import Settings, settings
+from rewind.daemon.settings import Settings, settings
 from rewind.errors import BadConfiguration
 
 

@@ -18,7 +18,7 @@ from daemon import Daemon
 
 from rewind import errors, protocol
 from rewind.cli import entry as cli
-from rewind.config import Settings, option, variable
+from rewind.daemon.settings import Settings, option, variable
 from rewind.errors import REQUEST_ERRORS, RewindError
 from rewind.release import __version__
 

@@ -31,7 +31,6 @@ MAY = {
         "store",
         "backends",
         "release",
-        "config",
         "client",
     },
     "client": {"errors", "events", "protocol", "session", "sockets", "embedded"},
@@ -45,24 +44,10 @@ MAY = {
         "sockets",
         "embedded",
     },
-    "config": {"errors", "events", "protocol"},
     "frames": set(),
-    "peers": {"frames"},
-    "feeds": {"events", "frames", "protocol"},
-    "server": {
-        "errors",
-        "events",
-        "frames",
-        "protocol",
-        "store",
-        "config",
-        "peers",
-        "feeds",
-        "release",
-    },
-    "daemon": {"errors", "backends", "config", "release", "server", "store"},
+    "daemon": {"errors", "events", "frames", "protocol", "backends", "store", "release"},
 }
-ZMQ = {"frames", "peers", "feeds", "server", "client", "sockets", "async_client"}
+ZMQ = {"frames", "daemon", "client", "sockets", "async_client"}
 
 
 def room(path: Path) -> str:

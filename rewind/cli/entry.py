@@ -1,7 +1,7 @@
 """The command line: ``rewind`` runs the daemon, the other commands are its clients.
 
 Here are the entry, the group, and what a shell learns from an exit code. The client commands are in
-read.py, options in options.py, the daemon's life in daemon.py. docs/cli.rst is the page
+read.py, options in options.py, the daemon's life in daemon/process.py. docs/cli.rst is the page
 for users; a test holds it to what ``--help`` says.
 """
 
@@ -17,7 +17,7 @@ import click
 from rewind.cli import read
 from rewind.cli.options import serve_options
 from rewind.cli.terminal import complain, emit, forget_stdout, open_standard_files
-from rewind.config import option, settings
+from rewind.daemon.settings import option, settings
 from rewind.errors import RewindError, Unavailable
 from rewind.release import __version__
 
@@ -127,9 +127,9 @@ def serve(context: click.Context, /, **options: Any) -> int:
 
 def _serve(options: dict[str, Any]) -> int:
     chosen = settings(options, os.environ)
-    from rewind import daemon
+    from rewind.daemon import process
 
-    return daemon.serve(chosen)
+    return process.serve(chosen)
 
 
 for command in read.COMMANDS:

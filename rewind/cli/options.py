@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import click
 
-from rewind.config import DEFAULT_INCOMING, LOG_LEVELS, Settings, option, variable
+from rewind.daemon.settings import DEFAULT_INCOMING, LOG_LEVELS, Settings, option, variable
 from rewind.errors import BadRequest
 from rewind.events import INT_MAX, NO_STREAM, STREAM_EXISTS
 
@@ -31,7 +31,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Setting(click.Option):
-    """An option of the daemon. Its environment variable is config.py's to read, and ours to show."""
+    """An option of the daemon. Its environment variable is settings.py's to read, and ours to show."""
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         return None
@@ -59,7 +59,7 @@ _SETTINGS = (
 
 
 def serve_options(command: Function) -> Function:
-    """Every setting of config.py as an option."""
+    """Every setting of settings.py as an option."""
     for name, metavar, text in reversed(_SETTINGS):
         command = click.option(
             option(name),

@@ -10,7 +10,7 @@ Requests of one connection take effect in the order sent: whatever comes behind 
 waits for its turn queues behind it. Reads are cut into bounded slices, so a full scan costs an
 append about three milliseconds at most, and they are made only as fast as their reader takes them.
 
-Not here: what frames mean (protocol.py), the rules (store.py), signals and exit codes (daemon.py).
+Not here: what frames mean (protocol.py), the rules (store.py), signals and exit codes (process.py).
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ import msgspec
 import zmq
 
 from rewind import protocol
-from rewind.config import Settings
+from rewind.daemon.feeds import Feed, Feeds
+from rewind.daemon.peers import PIPE_MESSAGES_MAX, Peers
+from rewind.daemon.settings import Settings
 from rewind.errors import (
     BadConfiguration,
     BindNotPermitted,
@@ -41,9 +43,7 @@ from rewind.errors import (
     StoreDamaged,
 )
 from rewind.events import Append, Appended, ReadQuery, Record
-from rewind.feeds import Feed, Feeds
 from rewind.frames import receive_routed
-from rewind.peers import PIPE_MESSAGES_MAX, Peers
 from rewind.protocol import GOREWIND, Appends, InfoQuery, Query, Request, StreamsQuery
 from rewind.release import __version__
 from rewind.store import Store

@@ -12,10 +12,10 @@ import socket
 import sys
 
 from rewind.backends import open_backend
-from rewind.config import Settings
+from rewind.daemon.server import Server
+from rewind.daemon.settings import Settings
 from rewind.errors import RewindError, StoreError
 from rewind.release import __version__
-from rewind.server import Server
 from rewind.store import Store
 
 logger = logging.getLogger("rewind")
