@@ -17,9 +17,9 @@ import msgspec
 import zmq
 
 from benchmarks.events import DATA_BYTES, HOT_EVENTS, TYPE
-from rewind.frames import receive_routed, sender
-from rewind.protocol import LIMITS
 from rewind.release import PROTOCOL
+from rewind.wire.messages import receive_routed, sender
+from rewind.wire.native import LIMITS
 
 MESSAGES_MAX = 1_024
 PEER_MESSAGES = 1_000

@@ -21,8 +21,8 @@ from typing import Any
 
 import zmq
 
-import rewind.protocol
 import rewind.store
+import rewind.wire.native
 from rewind.backends import Backend, blocks, open_backend
 from rewind.daemon.server import Server
 from rewind.daemon.settings import Settings
@@ -75,7 +75,7 @@ def main() -> None:
 
 def native(events: list[AppendEvent]) -> list[list[bytes]]:
     """An append a message."""
-    encode = rewind.protocol.encode
+    encode = rewind.wire.native.encode
     return [[b"APPEND", b"rid4", encode(Append((e,), new_append_id()))] for e in events]
 
 
@@ -86,13 +86,13 @@ def publish(events: list[AppendEvent]) -> list[list[bytes]]:
 
 def together(events: list[AppendEvent]) -> list[list[bytes]]:
     """All appends in one message, as the clients send those that wait."""
-    bodies = [rewind.protocol.encode(Append((e,), new_append_id())) for e in events]
+    bodies = [rewind.wire.native.encode(Append((e,), new_append_id())) for e in events]
     return [[b"APPEND", b"rid4", join_records(bodies)]]
 
 
 def one_append(events: list[AppendEvent]) -> list[list[bytes]]:
     """One append of all events."""
-    return [[b"APPEND", b"rid4", rewind.protocol.encode(Append(tuple(events), new_append_id()))]]
+    return [[b"APPEND", b"rid4", rewind.wire.native.encode(Append(tuple(events), new_append_id()))]]
 
 
 SHAPES: dict[str, Callable[[list[AppendEvent]], list[list[bytes]]]] = {
@@ -132,9 +132,9 @@ class Clock:
 
 
 WRAPPED = (  # functions of modules, to be put back
-    (rewind.protocol, "decode_request"),
-    (rewind.protocol, "encode_appended"),
-    (rewind.protocol, "encode_appends"),
+    (rewind.wire.native, "decode_request"),
+    (rewind.wire.native, "encode_appended"),
+    (rewind.wire.native, "encode_appends"),
     (rewind.store, "plan"),
     (blocks, "encode"),
 )
@@ -143,14 +143,14 @@ WRAPPED = (  # functions of modules, to be put back
 def watch(clock: Clock, server: Server, store: Store, backend: Backend) -> None:
     """Put the clock around every step."""
     for owner, name, step in (
-        (rewind.protocol, "decode_request", "decode and check"),
+        (rewind.wire.native, "decode_request", "decode and check"),
         (server, "_drain", "receive"),
         (store, "_known", "look up what is known"),
         (rewind.store, "plan", "plan, encode records"),
         (blocks, "encode", "encode blocks"),
         (backend, "commit", "write and sync"),
-        (rewind.protocol, "encode_appended", "encode replies"),
-        (rewind.protocol, "encode_appends", "encode replies"),
+        (rewind.wire.native, "encode_appended", "encode replies"),
+        (rewind.wire.native, "encode_appends", "encode replies"),
         (server._peers, "send", "send replies"),
         (server._feeds, "publish", "feeds"),
         (server, "turn", "the rest"),

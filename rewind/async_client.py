@@ -28,8 +28,6 @@ import zmq
 from rewind.client import BATCH_EVENTS, ENDPOINT
 from rewind.errors import Closed, RequestError, Unavailable
 from rewind.events import Appended, Event, NewEvent
-from rewind.frames import receive, sender
-from rewind.protocol import Reply
 from rewind.session import (
     TIMEOUT_S,
     Call,
@@ -56,6 +54,8 @@ from rewind.sockets import (
     readable,
     send_request,
 )
+from rewind.wire.messages import receive, sender
+from rewind.wire.native import Reply
 
 if TYPE_CHECKING:
     from rewind.embedded import Embedded

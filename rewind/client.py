@@ -19,7 +19,6 @@ from typing import Any, Protocol, TypeVar
 
 from rewind.errors import Closed
 from rewind.events import Appended, Event, NewEvent
-from rewind.protocol import Reply
 from rewind.session import (
     TIMEOUT_S,
     Call,
@@ -32,6 +31,7 @@ from rewind.session import (
     StreamPages,
     check_endpoint,
 )
+from rewind.wire.native import Reply
 
 ENDPOINT = "tcp://127.0.0.1:9090"
 BATCH_EVENTS = 500  # a database transaction of a good size

@@ -1,6 +1,6 @@
 """A store in this process behind the client's API: no daemon, no sockets.
 
-Requests take the same way as over the wire: encoded, decoded and checked by protocol.py, decided by
+Requests take the same way as over the wire: encoded, decoded and checked by wire/native.py, decided by
 store.py, and answered with the same frames, so that results and errors are the same.
 
 One lock guards the store. An append queues before it takes the lock, and whoever has the lock
@@ -17,14 +17,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from rewind import protocol
 from rewind.backends import open_backend
 from rewind.errors import Closed, RequestError, StoreError, StoreFailed
 from rewind.events import Append, Appended, Event, ReadQuery
-from rewind.protocol import InfoQuery, Reply, Request, StreamsQuery
 from rewind.release import __version__
 from rewind.session import Call, Cursor, parse_reply
 from rewind.store import Store
+from rewind.wire import native
+from rewind.wire.native import InfoQuery, Reply, Request, StreamsQuery
 
 GROUP_APPENDS_MAX = 256  # behind one sync; each comes from a thread that waits
 
@@ -47,11 +47,11 @@ class Embedded:
     def call(self, call: Call[Any]) -> Reply:
         """Answer a request. Raises what it is refused with, or a ``StoreError``."""
         self.check_open()
-        request = protocol.decode_request([*_ROUTE, call.command, b"", call.body])
+        request = native.decode_request([*_ROUTE, call.command, b"", call.body])
         try:
             frames = self._answer(request)
         except RequestError as refused:
-            frames = protocol.encode_error(request, refused)
+            frames = native.encode_error(request, refused)
         _, answer = parse_reply(frames[len(_ROUTE) :], self.url)
         if isinstance(answer, RequestError):
             raise answer
@@ -109,21 +109,21 @@ class Embedded:
     def _answer(self, request: Request) -> list[bytes]:
         body = request.body
         if isinstance(body, Append):
-            return protocol.encode_appended(request, self._append(body))
+            return native.encode_appended(request, self._append(body))
         if isinstance(body, RequestError):
             raise body
         with self._lock:
             self.check_open()
             store = self._store
             if isinstance(body, ReadQuery):
-                return protocol.encode_read(request, store.read(body))
+                return native.encode_read(request, store.read(body))
             if isinstance(body, StreamsQuery):
-                limit = protocol.STREAMS_LIMIT_DEFAULT if body.limit is None else body.limit
-                return protocol.encode_streams(
+                limit = native.STREAMS_LIMIT_DEFAULT if body.limit is None else body.limit
+                return native.encode_streams(
                     request, *store.streams(body.prefix, body.after, limit)
                 )
             assert isinstance(body, InfoQuery)
-            return protocol.encode_ok(request, self._info())
+            return native.encode_ok(request, self._info())
 
     def _append(self, append: Append) -> Appended:
         queued = _Queued(append)
@@ -159,14 +159,14 @@ class Embedded:
 
     def _info(self) -> dict[str, Any]:
         store = self._store
-        return protocol.info_body(
+        return native.info_body(
             release=__version__,
             store_id=store.id,
             backend=store.backend.scheme,
             durability=store.durability,
             head=store.head,
             endpoints={},
-            event_bytes_max=protocol.LIMITS["event_bytes"],
+            event_bytes_max=native.LIMITS["event_bytes"],
             insecure=False,
         )
 

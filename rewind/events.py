@@ -9,7 +9,7 @@ socket::
 Readers ignore elements after ``data``. Source: https://github.com/msgpack/msgpack/blob/master/spec.md
 
 This module knows no wire, no file and no clock. Next: store.py (the rules) or
-protocol.py (the frames).
+wire/native.py (the frames).
 """
 
 from __future__ import annotations

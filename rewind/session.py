@@ -53,7 +53,7 @@ from rewind.events import (
     join_records,
     uuid_of,
 )
-from rewind.protocol import (
+from rewind.wire.native import (
     HEAD_TOPIC,
     LIMITS,
     InfoQuery,

@@ -25,9 +25,9 @@ import zmq
 
 from rewind.errors import Closed, RequestError, Unavailable
 from rewind.events import Event
-from rewind.frames import receive, sender
-from rewind.protocol import Reply
 from rewind.session import Call, Cursor, Follower, parse_reply
+from rewind.wire.messages import receive, sender
+from rewind.wire.native import Reply
 
 POOL_MAX = 64  # idle sockets kept: one for each thread of a busy program
 SOCKETS_MAX = 16_384  # of a process; ZeroMQ's own default is 1,023

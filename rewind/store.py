@@ -4,7 +4,7 @@
 It decides retries, conflicts, expected versions, positions and times; it touches nothing.
 ``Store`` gathers what a plan needs, commits the plan in one go, and answers reads.
 
-Not here: frames (protocol.py), sockets (server.py), files (backends/).
+Not here: frames (wire/native.py), sockets (server.py), files (backends/).
 """
 
 from __future__ import annotations

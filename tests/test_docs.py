@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 from daemon import Daemon
 
-from rewind import errors, protocol
+from rewind import errors
 from rewind.cli import entry as cli
 from rewind.daemon.settings import Settings, option, variable
 from rewind.errors import REQUEST_ERRORS, RewindError
 from rewind.release import __version__
+from rewind.wire import native
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -182,9 +183,9 @@ def test_every_setting_has_its_row(name: str) -> None:
     assert (shown if shown not in ("", "False") else "off") in row
 
 
-@pytest.mark.parametrize("name", protocol.LIMITS)
+@pytest.mark.parametrize("name", native.LIMITS)
 def test_every_limit_has_its_number(name: str) -> None:
-    assert f" {protocol.LIMITS[name]:,} " in rows(page("protocol"))[name]
+    assert f" {native.LIMITS[name]:,} " in rows(page("protocol"))[name]
 
 
 def exit_codes() -> set[int]:
@@ -201,7 +202,7 @@ def test_every_reserved_word_of_the_protocol_is_explained() -> None:
     text = page("protocol")
     for word in ("PUBLISH", "QUERY", "APPEND", "READ", "STREAMS", "INFO", "$head"):
         assert f"``{word}``" in text, word
-    for query in (protocol.ReadQuery, protocol.StreamsQuery, protocol.Append):
+    for query in (native.ReadQuery, native.StreamsQuery, native.Append):
         for key in query.__struct_fields__:
             assert f"``{key}``" in text, key
 

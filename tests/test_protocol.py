@@ -12,7 +12,7 @@ import pytest
 
 from rewind.errors import BadRequest, RequestError, TooLarge, UnknownCommand, WrongExpectedVersion
 from rewind.events import Append, ReadQuery
-from rewind.protocol import (
+from rewind.wire.native import (
     GOREWIND,
     NATIVE,
     REWIND,

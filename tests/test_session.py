@@ -26,14 +26,6 @@ from rewind.errors import (
     Unavailable,
 )
 from rewind.events import Append, AppendEvent, NewEvent, Record
-from rewind.protocol import (
-    InfoQuery,
-    Reply,
-    decode_request,
-    encode_ok,
-    encode_read,
-    info_body,
-)
 from rewind.session import (
     ATTEMPT_S_MAX,
     Call,
@@ -46,6 +38,14 @@ from rewind.session import (
     new_append_id,
 )
 from rewind.store import Store
+from rewind.wire.native import (
+    InfoQuery,
+    Reply,
+    decode_request,
+    encode_ok,
+    encode_read,
+    info_body,
+)
 
 pack = msgspec.msgpack.encode
 unpack = msgspec.msgpack.decode

@@ -18,36 +18,34 @@ MAY = {
     "errors": set(),
     "release": set(),
     "events": {"errors"},
-    "protocol": {"errors", "events", "release"},
+    "wire": {"errors", "events", "release"},
     "backends": {"errors", "events"},
     "store": {"errors", "events", "backends"},
-    "session": {"errors", "events", "protocol"},
-    "sockets": {"errors", "events", "frames", "protocol", "session", "client"},
+    "session": {"errors", "events", "wire"},
+    "sockets": {"errors", "events", "wire", "session", "client"},
     "embedded": {
         "errors",
         "events",
-        "protocol",
+        "wire",
         "session",
         "store",
         "backends",
         "release",
         "client",
     },
-    "client": {"errors", "events", "protocol", "session", "sockets", "embedded"},
+    "client": {"errors", "events", "wire", "session", "sockets", "embedded"},
     "async_client": {
         "errors",
         "events",
-        "frames",
-        "protocol",
+        "wire",
         "session",
         "client",
         "sockets",
         "embedded",
     },
-    "frames": set(),
-    "daemon": {"errors", "events", "frames", "protocol", "backends", "store", "release"},
+    "daemon": {"errors", "events", "wire", "backends", "store", "release"},
 }
-ZMQ = {"frames", "daemon", "client", "sockets", "async_client"}
+ZMQ = {"wire", "daemon", "client", "sockets", "async_client"}
 
 
 def room(path: Path) -> str:

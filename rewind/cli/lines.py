@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from rewind.cli.format import parse_line
 from rewind.errors import BadRequest, IdConflict, TooLarge
 from rewind.events import Appended, AppendEvent, NewEvent, check_event
-from rewind.protocol import REQUEST_BYTES_MAX
+from rewind.wire.native import REQUEST_BYTES_MAX
 
 if TYPE_CHECKING:
     from rewind.client import Client

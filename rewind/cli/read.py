@@ -47,7 +47,7 @@ from rewind.cli.terminal import (
 )
 from rewind.errors import BadConfiguration, RewindError, StoreForeign, TooLarge, UnknownEvent
 from rewind.events import INT_MAX, Event, NewEvent
-from rewind.protocol import REQUEST_BYTES_MAX
+from rewind.wire.native import REQUEST_BYTES_MAX
 
 if TYPE_CHECKING:
     from rewind.cli.lines import Import

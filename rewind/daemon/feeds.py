@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import zmq
 
 from rewind.events import Record
-from rewind.frames import sender
-from rewind.protocol import HEAD_TOPIC, encode, id_text
+from rewind.wire.messages import sender
+from rewind.wire.native import HEAD_TOPIC, encode, id_text
 
 HEARTBEAT_S = 1.0  # a lost last event is noticed within it
 

@@ -17,7 +17,7 @@ from itertools import islice
 
 import zmq
 
-from rewind.frames import sender
+from rewind.wire.messages import sender
 
 PIPE_MESSAGES_MAX = 1_000  # small replies ZeroMQ holds for one peer: at most 16 MB
 LARGE_BYTES = 16 * 1024  # from here on a reply is counted in bytes, without being copied

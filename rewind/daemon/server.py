@@ -10,7 +10,7 @@ Requests of one connection take effect in the order sent: whatever comes behind 
 waits for its turn queues behind it. Reads are cut into bounded slices, so a full scan costs an
 append about three milliseconds at most, and they are made only as fast as their reader takes them.
 
-Not here: what frames mean (protocol.py), the rules (store.py), signals and exit codes (process.py).
+Not here: what frames mean (wire/native.py), the rules (store.py), signals and exit codes (process.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from pathlib import Path
 import msgspec
 import zmq
 
-from rewind import protocol
 from rewind.daemon.feeds import Feed, Feeds
 from rewind.daemon.peers import PIPE_MESSAGES_MAX, Peers
 from rewind.daemon.settings import Settings
@@ -43,10 +42,11 @@ from rewind.errors import (
     StoreDamaged,
 )
 from rewind.events import Append, Appended, ReadQuery, Record
-from rewind.frames import receive_routed
-from rewind.protocol import GOREWIND, Appends, InfoQuery, Query, Request, StreamsQuery
 from rewind.release import __version__
 from rewind.store import Store
+from rewind.wire import native
+from rewind.wire.messages import receive_routed
+from rewind.wire.native import GOREWIND, Appends, InfoQuery, Query, Request, StreamsQuery
 
 GROUP_APPENDS_MAX = 1_024  # with so many no further message is taken: replies would be late
 GROUP_BYTES_MAX = 4 * 1024 * 1024  # a commit of small events stays well below a second
@@ -130,7 +130,7 @@ class Server:
         self._poller.register(self._wake_read.fileno(), zmq.POLLIN)
         self._router = self._socket(zmq.ROUTER, RECEIVED_MESSAGES_MAX, PIPE_MESSAGES_MAX)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self._router.setsockopt(zmq.MAXMSGSIZE, protocol.DROPPED_BYTES)
+        self._router.setsockopt(zmq.MAXMSGSIZE, native.DROPPED_BYTES)
         self._peers = Peers(self._router)
         self._bind_to(self._router, "incoming", settings.incoming_bind)
         self._feeds = Feeds(
@@ -231,7 +231,7 @@ class Server:
             self._wake_read.recv(64)
         if self._router not in sockets:
             return group
-        recv, decode = self._router.recv, protocol.decode_request
+        recv, decode = self._router.recv, native.decode_request
         event_bytes_max = self._settings.max_event_bytes
         count = sum(map(_appends_in, group))
         size = 0
@@ -290,7 +290,7 @@ class Server:
             self._rotation.append(request.peer)
         if len(queue.entries) >= QUEUED_MAX or queue.size > QUEUED_BYTES_MAX:
             self._send(
-                protocol.encode_error(
+                native.encode_error(
                     request,
                     Overloaded(f"{len(queue.entries)} requests of this connection wait already"),
                 )
@@ -339,9 +339,9 @@ class Server:
             else:
                 self._answer(queue, request)
         except RequestError as refused:
-            self._send(protocol.encode_error(request, refused))
+            self._send(native.encode_error(request, refused))
         except StoreDamaged as damage:
-            self._send(protocol.encode_error(request, _damaged(damage)))
+            self._send(native.encode_error(request, _damaged(damage)))
         return False
 
     def _answer(self, queue: _Queue, request: Request) -> None:
@@ -349,11 +349,11 @@ class Server:
         if isinstance(body, ReadQuery):
             self._read(request, body, time.monotonic() + body.wait_ms / 1000)
         elif isinstance(body, StreamsQuery):
-            limit = protocol.STREAMS_LIMIT_DEFAULT if body.limit is None else body.limit
+            limit = native.STREAMS_LIMIT_DEFAULT if body.limit is None else body.limit
             found, end = self._store.streams(body.prefix, body.after, limit)
-            self._send(protocol.encode_streams(request, found, end))
+            self._send(native.encode_streams(request, found, end))
         elif isinstance(body, InfoQuery):
-            self._send(protocol.encode_ok(request, self._info()))
+            self._send(native.encode_ok(request, self._info()))
         elif isinstance(body, Query):
             self._query(queue, request, body)
         else:
@@ -364,10 +364,10 @@ class Server:
         answer = self._store.read(query)
         waits = query.wait_ms and not answer.count and answer.end and not answer.complete
         if not waits or query.limit == 0 or time.monotonic() >= deadline_s or self._stopping:
-            self._send(protocol.encode_read(request, answer))
+            self._send(native.encode_read(request, answer))
             return
-        if len(self._parked) >= protocol.PARKED_MAX:
-            raise Overloaded(f"{protocol.PARKED_MAX} reads wait already; try again without wait_ms")
+        if len(self._parked) >= native.PARKED_MAX:
+            raise Overloaded(f"{native.PARKED_MAX} reads wait already; try again without wait_ms")
         self._parkings += 1
         further = msgspec.structs.replace(query, after=answer.next)
         self._parked[self._parkings] = _Parked(request, further, deadline_s)
@@ -394,7 +394,7 @@ class Server:
 
     def _info(self) -> dict[str, object]:
         store = self._store
-        return protocol.info_body(
+        return native.info_body(
             release=__version__,
             store_id=store.id,
             backend=store.backend.scheme,
@@ -416,14 +416,14 @@ class Server:
         page = ReadQuery(
             after=after,
             until=until,
-            limit=protocol.QUERY_EVENTS_MAX,
-            max_bytes=protocol.QUERY_BYTES_MAX,
+            limit=native.QUERY_EVENTS_MAX,
+            max_bytes=native.QUERY_BYTES_MAX,
         )
         events = self._store.read(page).events
         # Stopped short by the count even exactly at the last event: clients of 0.3 ask once more.
-        end = after + len(events) >= until and len(events) < protocol.QUERY_EVENTS_MAX
+        end = after + len(events) >= until and len(events) < native.QUERY_EVENTS_MAX
         pairs = ((event.id_bytes, event.data) for event in events)
-        self._send(protocol.encode_query(request, pairs, end))
+        self._send(native.encode_query(request, pairs, end))
 
     def _continue(self, queue: _Queue, cursor: _Cursor) -> None:
         """Send the next piece of a gorewind answer, as far as its reader takes it."""
@@ -437,7 +437,7 @@ class Server:
         )
         events = self._store.read(piece).events if cursor.after < cursor.until else []
         for event in events:
-            if not self._send(protocol.encode_event(request, event.id_bytes, event.data)):
+            if not self._send(native.encode_event(request, event.id_bytes, event.data)):
                 return
             cursor.after += 1
             if not self._peers.ready(request.peer):
@@ -445,7 +445,7 @@ class Server:
         if cursor.after < cursor.until:
             queue.entries.appendleft((cursor, 0))
         else:
-            self._send(protocol.encode_end(request))
+            self._send(native.encode_end(request))
 
     # The end
 
@@ -472,7 +472,7 @@ class Server:
         for queue in self._queues.values():
             for entry, _ in queue.entries:
                 request = entry if isinstance(entry, Request) else entry.request
-                self._send(protocol.encode_error(request, ShuttingDown("the daemon is stopping")))
+                self._send(native.encode_error(request, ShuttingDown("the daemon is stopping")))
 
     def _close(self, linger_ms: int) -> None:
         self._context.destroy(linger=linger_ms)
@@ -490,11 +490,11 @@ def _reply(request: Request, outcomes: Iterator[Appended | RequestError]) -> lis
     body = request.body
     if isinstance(body, Appends):
         results = [next(outcomes) if isinstance(part, Append) else part for part in body.parts]
-        return protocol.encode_appends(request, results)
+        return native.encode_appends(request, results)
     outcome = next(outcomes) if isinstance(body, Append) else body
     if isinstance(outcome, RequestError):
-        return protocol.encode_error(request, outcome)
-    return protocol.encode_appended(request, outcome)
+        return native.encode_error(request, outcome)
+    return native.encode_appended(request, outcome)
 
 
 def _damaged(damage: StoreDamaged) -> Internal:

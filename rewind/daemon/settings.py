@@ -15,7 +15,7 @@ import msgspec
 
 from rewind.errors import BadConfiguration
 from rewind.events import EVENT_BYTES_MAX
-from rewind.protocol import REQUEST_BYTES_MAX
+from rewind.wire.native import REQUEST_BYTES_MAX
 
 DEFAULT_INCOMING = "tcp://127.0.0.1:9090"
 DEFAULT_STREAMING = "tcp://127.0.0.1:9091"
