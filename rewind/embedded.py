@@ -1,7 +1,7 @@
 """A store in this process behind the client's API: no daemon, no sockets.
 
 Requests take the same way as over the wire: encoded, decoded and checked by wire/native.py, decided by
-store.py, and answered with the same frames, so that results and errors are the same.
+store/, and answered with the same frames, so that results and errors are the same.
 
 One lock guards the store. An append queues before it takes the lock, and whoever has the lock
 commits everything queued: while one thread syncs, the next group gathers behind it.

@@ -8,7 +8,7 @@ socket::
 
 Readers ignore elements after ``data``. Source: https://github.com/msgpack/msgpack/blob/master/spec.md
 
-This module knows no wire, no file and no clock. Next: store.py (the rules) or
+This module knows no wire, no file and no clock. Next: store/ (the rules) or
 wire/native.py (the frames).
 """
 

@@ -18,8 +18,8 @@ import pytest
 from contract import BackendContract, Kind, Scribe, read_all, read_whole_stream
 
 from rewind.backends import Backend, default_scheme, open_backend
-from rewind.backends import log as log_backend
 from rewind.backends.directory import Directory
+from rewind.backends.log import backend as log_backend
 from rewind.errors import (
     BadConfiguration,
     StoreDamaged,

@@ -15,8 +15,10 @@ from uuid import UUID
 import pytest
 from contract import Scribe, read_all, read_whole_stream
 
-from rewind.backends import blocks, default_scheme, log, segments
+from rewind.backends import blocks, default_scheme
 from rewind.backends.directory import Directory
+from rewind.backends.log import backend as log
+from rewind.backends.log import segments
 from rewind.errors import StoreDamaged, StoreFailed
 
 ENGINES = [

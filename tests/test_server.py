@@ -14,7 +14,7 @@ import zmq
 from conftest import ALL_SCHEMES, DURABLE, store_url
 from daemon import Daemon, Raw
 
-from rewind.backends.log import ENGINES
+from rewind.backends.log.backend import ENGINES
 
 pack, unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
 OTHERS_MS = 2_000  # what "go on" means: an answer, on a machine that may be busy

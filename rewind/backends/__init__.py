@@ -1,7 +1,7 @@
 """Storage: the contract every backend keeps, and the table of schemes.
 
 A backend stores records and finds them again. It decides nothing: expected versions,
-retries, conflicts, positions and times are settled above it, in store.py.
+retries, conflicts, positions and times are settled above it, in store/.
 
 To add one: copy memory.py, the smallest, give it a scheme in ``_MODULES`` below, and run
 ``tests/test_backends.py``, which holds every backend to the same contract. A backend that
@@ -108,7 +108,7 @@ class Backend(Protocol):
 _MODULES = {
     "leveldb": "rewind.backends.leveldb",
     "sqlite": "rewind.backends.sqlite",
-    "log": "rewind.backends.log",
+    "log": "rewind.backends.log.backend",
     "memory": "rewind.backends.memory",
 }
 

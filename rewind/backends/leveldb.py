@@ -23,7 +23,7 @@ import plyvel
 from rewind.backends import blocks
 from rewind.backends.directory import Directory
 from rewind.backends.index import Index, after_prefix, pack_u64
-from rewind.backends.records import check_records, records_of, take, take_joined
+from rewind.backends.verify import check_records, records_of, take, take_joined
 from rewind.errors import Behind, StoreDamaged, StoreFailed, StoreNotPermitted
 from rewind.events import Record, decode_key, own_id_prefix
 

@@ -11,7 +11,7 @@ from bisect import bisect_right, insort
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from rewind.backends.records import check_records, take
+from rewind.backends.verify import check_records, take
 from rewind.errors import Behind
 from rewind.events import Record, own_id_prefix
 

@@ -31,7 +31,7 @@ from zlib import crc32
 import msgspec
 
 from rewind.backends.directory import Directory, sync_directory
-from rewind.backends.records import check_records, take
+from rewind.backends.verify import check_records, take
 from rewind.errors import Behind, StoreDamaged, StoreError, StoreFailed, StoreNotPermitted
 from rewind.events import Record, decode_event, decode_key, own_id_prefix
 

@@ -10,7 +10,7 @@ Requests of one connection take effect in the order sent: whatever comes behind 
 waits for its turn queues behind it. Reads are cut into bounded slices, so a full scan costs an
 append about three milliseconds at most, and they are made only as fast as their reader takes them.
 
-Not here: what frames mean (wire/native.py), the rules (store.py), signals and exit codes (process.py).
+Not here: what frames mean (wire/native.py), the rules (store/), signals and exit codes (process.py).
 """
 
 from __future__ import annotations

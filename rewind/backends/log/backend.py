@@ -32,8 +32,8 @@ from typing import NamedTuple
 from rewind.backends import blocks, default_scheme
 from rewind.backends.directory import Directory
 from rewind.backends.index import Index, KeyValues, after_prefix, pack_u64
-from rewind.backends.records import check_records, records_of, take, take_joined
-from rewind.backends.segments import HEAD_BYTES, AppendIds, Commit, Place, Segments
+from rewind.backends.log.segments import HEAD_BYTES, AppendIds, Commit, Place, Segments
+from rewind.backends.verify import check_records, records_of, take, take_joined
 from rewind.errors import Behind, StoreDamaged, StoreError, StoreFailed, StoreNotPermitted
 from rewind.events import Record, decode_event, decode_key, own_id_prefix
 

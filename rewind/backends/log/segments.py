@@ -33,7 +33,7 @@ Zeros may follow the last commit: they are written beside a small one for those 
 sync that has no new size of the file to note down takes two thirds of the time. They are cut off
 when the segment is full, and when the store is closed.
 
-This module finds no event and keeps no index. Next: log.py.
+This module finds no event and keeps no index. Next: backend.py.
 """
 
 from __future__ import annotations
