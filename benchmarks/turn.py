@@ -24,10 +24,10 @@ import zmq
 import rewind.store
 import rewind.wire.native
 from rewind.backends import Backend, blocks, open_backend
+from rewind.client.requests import new_append_id
 from rewind.daemon.server import Server
 from rewind.daemon.settings import Settings
 from rewind.events import Append, AppendEvent, join_records
-from rewind.session import new_append_id
 from rewind.store import Store
 
 DATA = bytes(range(256))

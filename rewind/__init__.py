@@ -38,9 +38,9 @@ from rewind.events import ANY, NO_STREAM, STREAM_EXISTS, Appended, Event, NewEve
 from rewind.release import __version__
 
 if TYPE_CHECKING:
-    from rewind.async_client import AsyncClient, AsyncSubscription, connect_async, open_async
-    from rewind.client import Client, Subscription, connect, open
-    from rewind.session import Info
+    from rewind.client.asynchronous import AsyncClient, AsyncSubscription, connect_async, open_async
+    from rewind.client.blocking import Client, Subscription, connect, open
+    from rewind.client.requests import Info
 
 __all__ = [
     "ANY",
@@ -89,15 +89,15 @@ __all__ = [
 
 # Imported when first used, so that ``import rewind`` costs little.
 _LATER = {
-    "connect": "rewind.client",
-    "open": "rewind.client",
-    "Client": "rewind.client",
-    "Subscription": "rewind.client",
-    "connect_async": "rewind.async_client",
-    "open_async": "rewind.async_client",
-    "AsyncClient": "rewind.async_client",
-    "AsyncSubscription": "rewind.async_client",
-    "Info": "rewind.session",
+    "connect": "rewind.client.blocking",
+    "open": "rewind.client.blocking",
+    "Client": "rewind.client.blocking",
+    "Subscription": "rewind.client.blocking",
+    "connect_async": "rewind.client.asynchronous",
+    "open_async": "rewind.client.asynchronous",
+    "AsyncClient": "rewind.client.asynchronous",
+    "AsyncSubscription": "rewind.client.asynchronous",
+    "Info": "rewind.client.requests",
 }
 
 

@@ -21,7 +21,7 @@ from daemon import Daemon, Raw
 from fakes import FakeDaemon, free_endpoint, ok_head, refusal
 
 import rewind
-from rewind import session
+from rewind.client import requests as session
 
 
 class Loop:

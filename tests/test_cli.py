@@ -27,8 +27,8 @@ import zmq
 from daemon import Daemon, Raw
 
 from rewind import NewEvent
-from rewind import client as clients
 from rewind.cli.entry import commands
+from rewind.client import blocking as clients
 from rewind.daemon.settings import Settings, option, variable
 
 REWIND = [sys.executable, "-m", "rewind"]
@@ -504,7 +504,7 @@ def test_a_command_on_a_locked_store_names_its_owner(store: str) -> None:
 
 
 def test_a_mistake_of_ours_is_exit_70_with_a_traceback_and_a_word(at: list[str]) -> None:
-    code = "import rewind.client, rewind.cli; rewind.client.Client.info = None; rewind.cli.main()"
+    code = "import rewind.client.blocking, rewind.cli; rewind.client.blocking.Client.info = None; rewind.cli.main()"
     done = subprocess.run([sys.executable, "-c", code, "info", *at], capture_output=True, env=CLEAN)
     assert done.returncode == 70
     assert b"Traceback" in done.stderr and b"please report it" in done.stderr
@@ -970,7 +970,7 @@ def test_help_is_answered_without_zeromq_or_a_driver() -> None:
         "plyvel",
         "sqlite3",
         "asyncio",
-        "rewind.client",
+        "rewind.client.blocking",
         "rewind.daemon.server",
     }
 

@@ -20,7 +20,7 @@ from daemon import Daemon, Raw
 from fakes import FakeDaemon, FakeFeed, free_endpoint, ok_head, pack, refusal
 
 import rewind
-from rewind import session
+from rewind.client import requests as session
 
 
 @pytest.fixture

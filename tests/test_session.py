@@ -12,8 +12,19 @@ import msgspec
 import pytest
 
 import rewind
-from rewind import session
 from rewind.backends.memory import Store as MemoryStore
+from rewind.client import requests as session
+from rewind.client.requests import (
+    ATTEMPT_S_MAX,
+    Call,
+    Cursor,
+    Delivery,
+    Follower,
+    Session,
+    check_endpoint,
+    choose_topic,
+    new_append_id,
+)
 from rewind.errors import (
     BadConfiguration,
     BadRequest,
@@ -26,17 +37,6 @@ from rewind.errors import (
     Unavailable,
 )
 from rewind.events import Append, AppendEvent, NewEvent, Record
-from rewind.session import (
-    ATTEMPT_S_MAX,
-    Call,
-    Cursor,
-    Delivery,
-    Follower,
-    Session,
-    check_endpoint,
-    choose_topic,
-    new_append_id,
-)
 from rewind.store import Store
 from rewind.wire.native import (
     InfoQuery,
@@ -606,7 +606,7 @@ def test_appends_go_together_up_to_a_bound() -> None:
 def test_a_forked_child_makes_append_ids_of_its_own() -> None:
     code = """
 import os, sys
-from rewind.session import new_append_id
+from rewind.client.requests import new_append_id
 read, write = os.pipe()
 if os.fork() == 0:
     os.write(write, b"".join(new_append_id() for _ in range(100)))

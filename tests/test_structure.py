@@ -21,31 +21,10 @@ MAY = {
     "wire": {"errors", "events", "release"},
     "backends": {"errors", "events"},
     "store": {"errors", "events", "backends"},
-    "session": {"errors", "events", "wire"},
-    "sockets": {"errors", "events", "wire", "session", "client"},
-    "embedded": {
-        "errors",
-        "events",
-        "wire",
-        "session",
-        "store",
-        "backends",
-        "release",
-        "client",
-    },
-    "client": {"errors", "events", "wire", "session", "sockets", "embedded"},
-    "async_client": {
-        "errors",
-        "events",
-        "wire",
-        "session",
-        "client",
-        "sockets",
-        "embedded",
-    },
+    "client": {"errors", "events", "wire", "store", "backends", "release"},
     "daemon": {"errors", "events", "wire", "backends", "store", "release"},
 }
-ZMQ = {"wire", "daemon", "client", "sockets", "async_client"}
+ZMQ = {"wire", "daemon", "client"}
 
 
 def room(path: Path) -> str:

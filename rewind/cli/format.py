@@ -28,7 +28,7 @@ from rewind.errors import BadRequest
 from rewind.events import INT_MAX, AppendEvent, Event
 
 if TYPE_CHECKING:
-    from rewind.session import Info
+    from rewind.client.requests import Info
 
 SHOWN_CHARACTERS = 100  # of an event's data on its one line
 _UTF8_BYTES_MAX = 4  # of one character

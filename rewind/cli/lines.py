@@ -26,7 +26,7 @@ from rewind.events import Appended, AppendEvent, NewEvent, check_event
 from rewind.wire.native import REQUEST_BYTES_MAX
 
 if TYPE_CHECKING:
-    from rewind.client import Client
+    from rewind.client.blocking import Client
 
 BATCH_EVENTS_MAX = 500  # an eighth of what a request may hold; one sync for 500 costs little each
 BATCH_BYTES_MAX = 1024 * 1024  # of lines; a commit of a few milliseconds, and memory stays small

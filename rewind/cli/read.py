@@ -51,7 +51,7 @@ from rewind.wire.native import REQUEST_BYTES_MAX
 
 if TYPE_CHECKING:
     from rewind.cli.lines import Import
-    from rewind.client import Client, Subscription
+    from rewind.client.blocking import Client, Subscription
 
 STDOUT_LOOK_S = 1.0  # between looks at whether anybody still reads what tail prints
 
@@ -351,8 +351,8 @@ def client_at(where: str, timeout: float, creates: bool = False) -> Iterator[Cli
     """
     import logging
 
-    from rewind import client as clients
     from rewind.backends import is_store_url
+    from rewind.client import blocking as clients
 
     logging.basicConfig(level=logging.WARNING, format="rewind: %(message)s")
     if "://" in where and not is_store_url(where):

@@ -17,7 +17,7 @@ every message has exactly one answer. The dialects differ by command and number 
 An APPEND's body may be an array of appends, each independent; an array of their results answers it.
 
 Everything that comes in is decoded, checked and typed here, at the door; afterwards it is trusted.
-The contract for other languages is docs/protocol.rst. Next: server.py (the turn), session.py (clients).
+The contract for other languages is docs/protocol.rst. Next: daemon/server.py (the turn), client/requests.py (clients).
 """
 
 from __future__ import annotations

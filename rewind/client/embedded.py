@@ -6,7 +6,7 @@ store/, and answered with the same frames, so that results and errors are the sa
 One lock guards the store. An append queues before it takes the lock, and whoever has the lock
 commits everything queued: while one thread syncs, the next group gathers behind it.
 
-Next: client.py, which opens this; server.py is the same thing behind sockets.
+Next: blocking.py, which opens this; server.py is the same thing behind sockets.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from collections.abc import Callable
 from typing import Any
 
 from rewind.backends import open_backend
+from rewind.client.requests import Call, Cursor, parse_reply
 from rewind.errors import Closed, RequestError, StoreError, StoreFailed
 from rewind.events import Append, Appended, Event, ReadQuery
 from rewind.release import __version__
-from rewind.session import Call, Cursor, parse_reply
 from rewind.store import Store
 from rewind.wire import native
 from rewind.wire.native import InfoQuery, Reply, Request, StreamsQuery

@@ -1,10 +1,10 @@
 """The blocking client: one API over a daemon (``connect``) or a store in this process (``open``).
 
-What to ask and when to ask again is decided in session.py; how it gets there is a transport:
-sockets.py (ZeroMQ) or embedded.py (a store and a lock), imported when one is opened. Here is what
+What to ask and when to ask again is decided in requests.py; how it gets there is a transport:
+zmq_blocking.py (ZeroMQ) or embedded.py (a store and a lock), imported when one is opened. Here is what
 people call, and the ``Subscription`` they iterate over.
 
-Next: session.py. For asyncio: async_client.py.
+Next: requests.py. For asyncio: asynchronous.py.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from rewind.errors import Closed
-from rewind.events import Appended, Event, NewEvent
-from rewind.session import (
+from rewind.client.requests import (
     TIMEOUT_S,
     Call,
     Cursor,
@@ -31,6 +29,8 @@ from rewind.session import (
     StreamPages,
     check_endpoint,
 )
+from rewind.errors import Closed
+from rewind.events import Appended, Event, NewEvent
 from rewind.wire.native import Reply
 
 ENDPOINT = "tcp://127.0.0.1:9090"
@@ -49,7 +49,7 @@ def connect(
     ``timeout``: seconds a call may take, retries included. Raises ``BadConfiguration`` for an
     endpoint that is none.
     """
-    from rewind.sockets import Sockets
+    from rewind.client.zmq_blocking import Sockets
 
     check_endpoint(endpoint)
     if topic_endpoint is not None:
@@ -63,7 +63,7 @@ def open(url: str) -> Client:
 
     Raises ``BadConfiguration`` or a ``StoreError``.
     """
-    from rewind.embedded import Embedded
+    from rewind.client.embedded import Embedded
 
     return Client(Embedded(url), Session(url, TIMEOUT_S))
 

@@ -1,15 +1,15 @@
-"""The asyncio client: the names of client.py as coroutines and asynchronous iterators.
+"""The asyncio client: the names of blocking.py as coroutines and asynchronous iterators.
 
 One DEALER socket carries every call, many in flight, told apart by request id; a subscription has
 a link of its own. Appends that wait while others are under way go together in few messages: the more
 tasks append, the less of a message an append costs. Embedded stores are asked in threads. What to ask,
-when to ask again and how to follow is decided in session.py, as for the blocking client.
+when to ask again and how to follow is decided in requests.py, as for the blocking client.
 
 The sockets are plain ones whose descriptors the event loop watches, which needs a loop with
 ``add_reader`` (every one but Windows' Proactor). That descriptor signals changes, not states: each
 socket is read until it is empty before it is waited for.
 
-Next: session.py.
+Next: requests.py.
 """
 
 from __future__ import annotations
@@ -25,10 +25,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import zmq
 
-from rewind.client import BATCH_EVENTS, ENDPOINT
-from rewind.errors import Closed, RequestError, Unavailable
-from rewind.events import Appended, Event, NewEvent
-from rewind.session import (
+from rewind.client.blocking import BATCH_EVENTS, ENDPOINT
+from rewind.client.requests import (
     TIMEOUT_S,
     Call,
     Cursor,
@@ -45,7 +43,7 @@ from rewind.session import (
     parse_reply,
     together,
 )
-from rewind.sockets import (
+from rewind.client.zmq_blocking import (
     NOW,
     Link,
     ZmqSocket,
@@ -54,11 +52,13 @@ from rewind.sockets import (
     readable,
     send_request,
 )
+from rewind.errors import Closed, RequestError, Unavailable
+from rewind.events import Appended, Event, NewEvent
 from rewind.wire.messages import receive, sender
 from rewind.wire.native import Reply
 
 if TYPE_CHECKING:
-    from rewind.embedded import Embedded
+    from rewind.client.embedded import Embedded
 
 IN_FLIGHT_MAX = 1_000  # calls at once; more wait here, where they cost little
 # Appends that wait are divided among so many messages, so that client and daemon both have something
@@ -84,7 +84,7 @@ def connect_async(
 
 def open_async(url: str) -> AsyncClient:
     """The same API on a store in this process; as ``open``. Opening it blocks for a moment."""
-    from rewind.embedded import Embedded
+    from rewind.client.embedded import Embedded
 
     return AsyncClient(AsyncEmbedded(Embedded(url)), Session(url, TIMEOUT_S))
 

@@ -1,6 +1,6 @@
 """The client's decisions: what to ask, when to ask again, how to follow a store without a gap.
 
-Three shells carry them out: sockets.py (blocking), async_client.py (asyncio) and embedded.py (no
+Three shells carry them out: zmq_blocking.py (blocking), asynchronous.py (asyncio) and embedded.py (no
 daemon at all). Time comes in as an argument, frames go in and out as bytes.
 
 * ``Call``: one request until its answer. Time-outs and passing refusals are retried with the same
@@ -9,7 +9,7 @@ daemon at all). Time comes in as an argument, frames go in and out as bytes.
 * ``Cursor``: where an endless read is. ``Follower``: how it goes on over lost connections, lost
   messages and restarts. ``Delivery``: how far its consumer has got.
 
-Not here: sockets, threads, clocks, an event loop. Next: client.py.
+Not here: sockets, threads, clocks, an event loop. Next: blocking.py.
 """
 
 from __future__ import annotations

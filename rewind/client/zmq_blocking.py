@@ -7,7 +7,7 @@ closed: no later call can meet it. ZeroMQ reconnects pooled sockets by itself.
 A ``Link`` is a subscription's connection: its sockets never reconnect, because what comes through
 one must come from one daemon (see ``Follower``); a monitor tells at once when it is lost.
 
-What to send and what an answer means is decided in session.py.
+What to send and what an answer means is decided in requests.py.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import Any
 
 import zmq
 
+from rewind.client.requests import Call, Cursor, Follower, parse_reply
 from rewind.errors import Closed, RequestError, Unavailable
 from rewind.events import Event
-from rewind.session import Call, Cursor, Follower, parse_reply
 from rewind.wire.messages import receive, sender
 from rewind.wire.native import Reply
 
