@@ -4,7 +4,7 @@ A backend stores records and finds them again. It decides nothing: expected vers
 retries, conflicts, positions and times are settled above it, in store/.
 
 To add one: copy memory.py, the smallest, give it a scheme in ``_MODULES`` below, and run
-``tests/test_backends.py``, which holds every backend to the same contract. A backend that
+``tests/backends/test_backends.py``, which holds every backend to the same contract. A backend that
 keeps files takes a ``Directory`` (directory.py): its identity, lock and synced entries.
 
 The driver a backend needs is imported when that backend is opened, never before.

@@ -1,7 +1,7 @@
 """A store that keeps nothing: for tests and for trying things. The template for new backends.
 
 Everything a backend must do, in the plainest data structures. Copy this file, replace the
-four containers by your engine, and hold it to ``tests/test_backends.py``.
+four containers by your engine, and hold it to ``tests/backends/test_backends.py``.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from rewind.cli import entry as cli
 from rewind.cli.entry import commands
 from rewind.daemon.settings import Settings, variable
 
-PAGE = (Path(__file__).parent.parent / "docs" / "cli.rst").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "cli.rst").read_text(encoding="utf-8")
 SERVE = "serve"
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TUTORIAL = ROOT / "docs" / "tutorial.rst"
 END = "--- end of a command ---"
 COMMAND_S = 40  # the longest is `rewind ping --wait 30`

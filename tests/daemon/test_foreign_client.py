@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from daemon import Daemon
 
-NODE = Path(__file__).parent / "node"
+NODE = Path(__file__).parent.parent / "node"
 
 
 def test_a_node_client_publishes_listens_and_queries(daemon: Daemon) -> None:
