@@ -22,13 +22,14 @@ from typing import Any
 import zmq
 
 import rewind.store
-import rewind.wire.native
 from rewind.backends import Backend, blocks, open_backend
 from rewind.client.requests import new_append_id
 from rewind.daemon.server import Server
 from rewind.daemon.settings import Settings
 from rewind.events import Append, AppendEvent, join_records
 from rewind.store import Store
+from rewind.wire import envelope, replies
+from rewind.wire.native import encode
 
 DATA = bytes(range(256))
 STREAMS = 1_000
@@ -75,7 +76,6 @@ def main() -> None:
 
 def native(events: list[AppendEvent]) -> list[list[bytes]]:
     """An append a message."""
-    encode = rewind.wire.native.encode
     return [[b"APPEND", b"rid4", encode(Append((e,), new_append_id()))] for e in events]
 
 
@@ -86,13 +86,13 @@ def publish(events: list[AppendEvent]) -> list[list[bytes]]:
 
 def together(events: list[AppendEvent]) -> list[list[bytes]]:
     """All appends in one message, as the clients send those that wait."""
-    bodies = [rewind.wire.native.encode(Append((e,), new_append_id())) for e in events]
+    bodies = [encode(Append((e,), new_append_id())) for e in events]
     return [[b"APPEND", b"rid4", join_records(bodies)]]
 
 
 def one_append(events: list[AppendEvent]) -> list[list[bytes]]:
     """One append of all events."""
-    return [[b"APPEND", b"rid4", rewind.wire.native.encode(Append(tuple(events), new_append_id()))]]
+    return [[b"APPEND", b"rid4", encode(Append(tuple(events), new_append_id()))]]
 
 
 SHAPES: dict[str, Callable[[list[AppendEvent]], list[list[bytes]]]] = {
@@ -132,9 +132,9 @@ class Clock:
 
 
 WRAPPED = (  # functions of modules, to be put back
-    (rewind.wire.native, "decode_request"),
-    (rewind.wire.native, "encode_appended"),
-    (rewind.wire.native, "encode_appends"),
+    (envelope, "decode_request"),
+    (replies, "encode_appended"),
+    (replies, "encode_appends"),
     (rewind.store, "plan"),
     (blocks, "encode"),
 )
@@ -143,14 +143,14 @@ WRAPPED = (  # functions of modules, to be put back
 def watch(clock: Clock, server: Server, store: Store, backend: Backend) -> None:
     """Put the clock around every step."""
     for owner, name, step in (
-        (rewind.wire.native, "decode_request", "decode and check"),
+        (envelope, "decode_request", "decode and check"),
         (server, "_drain", "receive"),
         (store, "_known", "look up what is known"),
         (rewind.store, "plan", "plan, encode records"),
         (blocks, "encode", "encode blocks"),
         (backend, "commit", "write and sync"),
-        (rewind.wire.native, "encode_appended", "encode replies"),
-        (rewind.wire.native, "encode_appends", "encode replies"),
+        (replies, "encode_appended", "encode replies"),
+        (replies, "encode_appends", "encode replies"),
         (server._peers, "send", "send replies"),
         (server._feeds, "publish", "feeds"),
         (server, "turn", "the rest"),

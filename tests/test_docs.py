@@ -202,7 +202,7 @@ def test_every_reserved_word_of_the_protocol_is_explained() -> None:
     text = page("protocol")
     for word in ("PUBLISH", "QUERY", "APPEND", "READ", "STREAMS", "INFO", "$head"):
         assert f"``{word}``" in text, word
-    for query in (native.ReadQuery, native.StreamsQuery, native.Append):
+    for query in (native.Read, native.Streams, native.Append):
         for key in query.__struct_fields__:
             assert f"``{key}``" in text, key
 

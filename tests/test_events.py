@@ -8,21 +8,21 @@ import uuid
 import msgspec
 import pytest
 
+from rewind.checks import check_append
 from rewind.errors import BadRequest, RequestError, TooLarge
 from rewind.events import (
     Append,
     AppendEvent,
     Event,
     NewEvent,
-    check_append,
     decode_event,
     join_records,
     make_record,
     own_id,
     own_id_position,
     own_id_prefix,
-    same_content,
 )
+from rewind.store import _same_content
 
 STORE = uuid.UUID("f81d4fae-7dec-41d0-a765-00a0c91e6bf6")
 
@@ -165,7 +165,7 @@ def test_content_is_compared_as_decoded_values(
     left: dict[str, object], right: dict[str, object], same: bool
 ) -> None:
     stored = Event(1, 1, bytes(16), "s", 1, "t", (), right, b"d")
-    assert same_content(event(metadata=left), stored) is same
+    assert _same_content(event(metadata=left), stored) is same
 
 
 def test_caused_by_carries_the_correlation_on() -> None:

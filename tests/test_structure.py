@@ -18,11 +18,12 @@ MAY = {
     "errors": set(),
     "release": set(),
     "events": {"errors"},
-    "wire": {"errors", "events", "release"},
+    "checks": {"errors", "events"},
+    "wire": {"checks", "errors", "events", "release"},
     "backends": {"errors", "events"},
-    "store": {"errors", "events", "backends"},
-    "client": {"errors", "events", "wire", "store", "backends", "release"},
-    "daemon": {"errors", "events", "wire", "backends", "store", "release"},
+    "store": {"wire", "errors", "events", "backends"},
+    "client": {"checks", "errors", "events", "wire", "store", "backends", "release"},
+    "daemon": {"checks", "errors", "events", "wire", "backends", "store", "release"},
 }
 ZMQ = {"wire", "daemon", "client"}
 

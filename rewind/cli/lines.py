@@ -20,9 +20,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from rewind.checks import check_event
 from rewind.cli.format import parse_line
 from rewind.errors import BadRequest, IdConflict, TooLarge
-from rewind.events import Appended, AppendEvent, NewEvent, check_event
+from rewind.events import Appended, AppendEvent, NewEvent
 from rewind.wire.native import REQUEST_BYTES_MAX
 
 if TYPE_CHECKING:

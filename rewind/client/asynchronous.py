@@ -55,7 +55,7 @@ from rewind.client.zmq_blocking import (
 from rewind.errors import Closed, RequestError, Unavailable
 from rewind.events import Appended, Event, NewEvent
 from rewind.wire.messages import receive, sender
-from rewind.wire.native import Reply
+from rewind.wire.replies import Reply
 
 if TYPE_CHECKING:
     from rewind.client.embedded import Embedded

@@ -31,7 +31,7 @@ from rewind.client.requests import (
 )
 from rewind.errors import Closed
 from rewind.events import Appended, Event, NewEvent
-from rewind.wire.native import Reply
+from rewind.wire.replies import Reply
 
 ENDPOINT = "tcp://127.0.0.1:9090"
 BATCH_EVENTS = 500  # a database transaction of a good size

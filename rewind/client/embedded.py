@@ -20,11 +20,13 @@ from typing import Any
 from rewind.backends import open_backend
 from rewind.client.requests import Call, Cursor, parse_reply
 from rewind.errors import Closed, RequestError, StoreError, StoreFailed
-from rewind.events import Append, Appended, Event, ReadQuery
+from rewind.events import Append, Appended, Event
 from rewind.release import __version__
 from rewind.store import Store
-from rewind.wire import native
-from rewind.wire.native import InfoQuery, Reply, Request, StreamsQuery
+from rewind.wire import envelope, native, replies
+from rewind.wire.envelope import Request
+from rewind.wire.native import Info, Read, Streams
+from rewind.wire.replies import Reply
 
 GROUP_APPENDS_MAX = 256  # behind one sync; each comes from a thread that waits
 
@@ -47,11 +49,11 @@ class Embedded:
     def call(self, call: Call[Any]) -> Reply:
         """Answer a request. Raises what it is refused with, or a ``StoreError``."""
         self.check_open()
-        request = native.decode_request([*_ROUTE, call.command, b"", call.body])
+        request = envelope.decode_request([*_ROUTE, call.command, b"", call.body])
         try:
             frames = self._answer(request)
         except RequestError as refused:
-            frames = native.encode_error(request, refused)
+            frames = replies.encode_error(request, refused)
         _, answer = parse_reply(frames[len(_ROUTE) :], self.url)
         if isinstance(answer, RequestError):
             raise answer
@@ -109,21 +111,21 @@ class Embedded:
     def _answer(self, request: Request) -> list[bytes]:
         body = request.body
         if isinstance(body, Append):
-            return native.encode_appended(request, self._append(body))
+            return replies.encode_appended(request, self._append(body))
         if isinstance(body, RequestError):
             raise body
         with self._lock:
             self.check_open()
             store = self._store
-            if isinstance(body, ReadQuery):
-                return native.encode_read(request, store.read(body))
-            if isinstance(body, StreamsQuery):
+            if isinstance(body, Read):
+                return replies.encode_read(request, store.read(body))
+            if isinstance(body, Streams):
                 limit = native.STREAMS_LIMIT_DEFAULT if body.limit is None else body.limit
-                return native.encode_streams(
+                return replies.encode_streams(
                     request, *store.streams(body.prefix, body.after, limit)
                 )
-            assert isinstance(body, InfoQuery)
-            return native.encode_ok(request, self._info())
+            assert isinstance(body, Info)
+            return replies.encode_ok(request, self._info())
 
     def _append(self, append: Append) -> Appended:
         queued = _Queued(append)
@@ -159,7 +161,7 @@ class Embedded:
 
     def _info(self) -> dict[str, Any]:
         store = self._store
-        return native.info_body(
+        return replies.info_body(
             release=__version__,
             store_id=store.id,
             backend=store.backend.scheme,

@@ -26,6 +26,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from rewind.checks import check_append, check_stream
 from rewind.errors import (
     BadConfiguration,
     BadRequest,
@@ -39,31 +40,19 @@ from rewind.errors import (
 )
 from rewind.events import (
     INT_MAX,
-    READ_LIMIT_MAX,
     Append,
     Appended,
     AppendEvent,
     Event,
     NewEvent,
-    ReadQuery,
-    check_append,
-    check_stream,
     decode_event,
     decode_events,
     join_records,
     uuid_of,
 )
-from rewind.wire.native import (
-    HEAD_TOPIC,
-    LIMITS,
-    InfoQuery,
-    Reply,
-    StreamsQuery,
-    answers_of,
-    appended_of,
-    decode_reply,
-    encode,
-)
+from rewind.wire import native
+from rewind.wire.native import LIMITS, READ_LIMIT_MAX, Read, Streams, encode
+from rewind.wire.replies import HEAD_TOPIC, Reply, answers_of, appended_of, decode_reply
 
 TIMEOUT_S = 10.0  # a daemon that restarts is back by then, with a store of any size
 ATTEMPT_S_MIN = 1.0  # far above any commit, so that a slow disk is not asked twice
@@ -303,15 +292,15 @@ class Session:
 
     def event(self, id: Id) -> Call[Event]:
         """One event by its id."""
-        return self._call(b"READ", encode(ReadQuery(id=uuid_of(id).bytes)), _only_event)
+        return self._call(b"READ", encode(Read(id=uuid_of(id).bytes)), _only_event)
 
     def head(self) -> Call[int]:
         """The last position."""
-        return self._call(b"READ", encode(ReadQuery(limit=0)), _head)
+        return self._call(b"READ", encode(Read(limit=0)), _head)
 
     def info(self) -> Call[Info]:
         """What the daemon says of itself."""
-        return self._call(b"INFO", encode(InfoQuery()), self._learn)
+        return self._call(b"INFO", encode(native.Info()), self._learn)
 
     def _learn(self, reply: Reply) -> Info:
         info = decode_info(reply)
@@ -333,7 +322,7 @@ class Session:
         prefix: str = "",
     ) -> EventPages:
         """A bounded read. Raises ``BadRequest``."""
-        query = ReadQuery(
+        query = Read(
             after,
             until,
             limit,
@@ -477,7 +466,7 @@ class EventPages:
     however many events others append meanwhile.
     """
 
-    def __init__(self, session: Session, query: ReadQuery) -> None:
+    def __init__(self, session: Session, query: Read) -> None:
         self._session = session
         self._after = query.after
         self._until = query.until
@@ -537,7 +526,7 @@ class StreamPages:
         """The request for the next page; None when there is none. Once for each page."""
         if self._after is None:
             return None
-        query = StreamsQuery(self._prefix, self._after)
+        query = Streams(self._prefix, self._after)
         return self._session._call(b"STREAMS", encode(query), self._receive)
 
     def _receive(self, reply: Reply) -> list[tuple[str, int]]:
@@ -574,7 +563,7 @@ class Cursor:
         self.at_end = False
         self.by_version = stream is not None
         self.filtered = bool(stream is not None or prefix or types or tags)
-        self._query = ReadQuery(
+        self._query = Read(
             after, limit=FOLLOW_LIMIT, stream=stream, prefix=prefix, types=types, tags=tags
         )
 
@@ -691,7 +680,7 @@ class Follower:
             return None
         wait_ms = self._wait_ms() if self._checked else 0
         command = b"READ" if self._checked else b"INFO"
-        body = self.cursor.body(wait_ms) if self._checked else encode(InfoQuery())
+        body = self.cursor.body(wait_ms) if self._checked else encode(native.Info())
         self._requests += 1
         self._awaited = self._requests.to_bytes(8, "big")
         self._parked = wait_ms > 0

@@ -27,7 +27,7 @@ from rewind.client.requests import Call, Cursor, Follower, parse_reply
 from rewind.errors import Closed, RequestError, Unavailable
 from rewind.events import Event
 from rewind.wire.messages import receive, sender
-from rewind.wire.native import Reply
+from rewind.wire.replies import Reply
 
 POOL_MAX = 64  # idle sockets kept: one for each thread of a busy program
 SOCKETS_MAX = 16_384  # of a process; ZeroMQ's own default is 1,023

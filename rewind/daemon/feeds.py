@@ -16,7 +16,9 @@ import zmq
 
 from rewind.events import Record
 from rewind.wire.messages import sender
-from rewind.wire.native import HEAD_TOPIC, encode, id_text
+from rewind.wire.native import encode
+from rewind.wire.old import id_text
+from rewind.wire.replies import HEAD_TOPIC
 
 HEARTBEAT_S = 1.0  # a lost last event is noticed within it
 

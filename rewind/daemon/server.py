@@ -41,12 +41,14 @@ from rewind.errors import (
     ShuttingDown,
     StoreDamaged,
 )
-from rewind.events import Append, Appended, ReadQuery, Record
+from rewind.events import Append, Appended, Record
 from rewind.release import __version__
 from rewind.store import Store
-from rewind.wire import native
+from rewind.wire import envelope, native, old, replies
+from rewind.wire.envelope import GOREWIND, Request
 from rewind.wire.messages import receive_routed
-from rewind.wire.native import GOREWIND, Appends, InfoQuery, Query, Request, StreamsQuery
+from rewind.wire.native import Appends, Info, Read, Streams
+from rewind.wire.old import OldQuery
 
 GROUP_APPENDS_MAX = 1_024  # with so many no further message is taken: replies would be late
 GROUP_BYTES_MAX = 4 * 1024 * 1024  # a commit of small events stays well below a second
@@ -73,7 +75,7 @@ class _Parked(msgspec.Struct):
     """A READ that found nothing, waiting for events until ``deadline_s`` (monotonic)."""
 
     request: Request
-    query: ReadQuery
+    query: Read
     deadline_s: float
 
 
@@ -130,7 +132,7 @@ class Server:
         self._poller.register(self._wake_read.fileno(), zmq.POLLIN)
         self._router = self._socket(zmq.ROUTER, RECEIVED_MESSAGES_MAX, PIPE_MESSAGES_MAX)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self._router.setsockopt(zmq.MAXMSGSIZE, native.DROPPED_BYTES)
+        self._router.setsockopt(zmq.MAXMSGSIZE, envelope.DROPPED_BYTES)
         self._peers = Peers(self._router)
         self._bind_to(self._router, "incoming", settings.incoming_bind)
         self._feeds = Feeds(
@@ -231,7 +233,7 @@ class Server:
             self._wake_read.recv(64)
         if self._router not in sockets:
             return group
-        recv, decode = self._router.recv, native.decode_request
+        recv, decode = self._router.recv, envelope.decode_request
         event_bytes_max = self._settings.max_event_bytes
         count = sum(map(_appends_in, group))
         size = 0
@@ -290,7 +292,7 @@ class Server:
             self._rotation.append(request.peer)
         if len(queue.entries) >= QUEUED_MAX or queue.size > QUEUED_BYTES_MAX:
             self._send(
-                native.encode_error(
+                replies.encode_error(
                     request,
                     Overloaded(f"{len(queue.entries)} requests of this connection wait already"),
                 )
@@ -339,35 +341,37 @@ class Server:
             else:
                 self._answer(queue, request)
         except RequestError as refused:
-            self._send(native.encode_error(request, refused))
+            self._send(replies.encode_error(request, refused))
         except StoreDamaged as damage:
-            self._send(native.encode_error(request, _damaged(damage)))
+            self._send(replies.encode_error(request, _damaged(damage)))
         return False
 
     def _answer(self, queue: _Queue, request: Request) -> None:
         body = request.body
-        if isinstance(body, ReadQuery):
+        if isinstance(body, Read):
             self._read(request, body, time.monotonic() + body.wait_ms / 1000)
-        elif isinstance(body, StreamsQuery):
+        elif isinstance(body, Streams):
             limit = native.STREAMS_LIMIT_DEFAULT if body.limit is None else body.limit
             found, end = self._store.streams(body.prefix, body.after, limit)
-            self._send(native.encode_streams(request, found, end))
-        elif isinstance(body, InfoQuery):
-            self._send(native.encode_ok(request, self._info()))
-        elif isinstance(body, Query):
+            self._send(replies.encode_streams(request, found, end))
+        elif isinstance(body, Info):
+            self._send(replies.encode_ok(request, self._info()))
+        elif isinstance(body, OldQuery):
             self._query(queue, request, body)
         else:
             raise body
 
-    def _read(self, request: Request, query: ReadQuery, deadline_s: float) -> None:
+    def _read(self, request: Request, query: Read, deadline_s: float) -> None:
         """Answer a READ, or park it until something matches or its time is up."""
         answer = self._store.read(query)
         waits = query.wait_ms and not answer.count and answer.end and not answer.complete
         if not waits or query.limit == 0 or time.monotonic() >= deadline_s or self._stopping:
-            self._send(native.encode_read(request, answer))
+            self._send(replies.encode_read(request, answer))
             return
-        if len(self._parked) >= native.PARKED_MAX:
-            raise Overloaded(f"{native.PARKED_MAX} reads wait already; try again without wait_ms")
+        if len(self._parked) >= native.WAITING_READS_MAX:
+            raise Overloaded(
+                f"{native.WAITING_READS_MAX} reads wait already; try again without wait_ms"
+            )
         self._parkings += 1
         further = msgspec.structs.replace(query, after=answer.next)
         self._parked[self._parkings] = _Parked(request, further, deadline_s)
@@ -394,7 +398,7 @@ class Server:
 
     def _info(self) -> dict[str, object]:
         store = self._store
-        return native.info_body(
+        return replies.info_body(
             release=__version__,
             store_id=store.id,
             backend=store.backend.scheme,
@@ -407,28 +411,28 @@ class Server:
 
     # The old dialects' reads
 
-    def _query(self, queue: _Queue, request: Request, query: Query) -> None:
+    def _query(self, queue: _Queue, request: Request, query: OldQuery) -> None:
         after, until = self._store.range_between(query.after_id, query.until_id, query.stream)
         if request.dialect == GOREWIND:
             assert query.stream is not None
             self._continue(queue, _Cursor(request, query.stream, after, until))
             return
-        page = ReadQuery(
+        page = Read(
             after=after,
             until=until,
-            limit=native.QUERY_EVENTS_MAX,
-            max_bytes=native.QUERY_BYTES_MAX,
+            limit=old.QUERY_EVENTS_MAX,
+            max_bytes=old.QUERY_BYTES_MAX,
         )
         events = self._store.read(page).events
         # Stopped short by the count even exactly at the last event: clients of 0.3 ask once more.
-        end = after + len(events) >= until and len(events) < native.QUERY_EVENTS_MAX
+        end = after + len(events) >= until and len(events) < old.QUERY_EVENTS_MAX
         pairs = ((event.id_bytes, event.data) for event in events)
-        self._send(native.encode_query(request, pairs, end))
+        self._send(old.encode_query(request.route, pairs, end))
 
     def _continue(self, queue: _Queue, cursor: _Cursor) -> None:
         """Send the next piece of a gorewind answer, as far as its reader takes it."""
         request = cursor.request
-        piece = ReadQuery(
+        piece = Read(
             stream=cursor.stream,
             after=cursor.after,
             until=cursor.until,
@@ -437,7 +441,7 @@ class Server:
         )
         events = self._store.read(piece).events if cursor.after < cursor.until else []
         for event in events:
-            if not self._send(native.encode_event(request, event.id_bytes, event.data)):
+            if not self._send(old.encode_event(request.route, event.id_bytes, event.data)):
                 return
             cursor.after += 1
             if not self._peers.ready(request.peer):
@@ -445,7 +449,7 @@ class Server:
         if cursor.after < cursor.until:
             queue.entries.appendleft((cursor, 0))
         else:
-            self._send(native.encode_end(request))
+            self._send(old.encode_end(request.route))
 
     # The end
 
@@ -472,7 +476,7 @@ class Server:
         for queue in self._queues.values():
             for entry, _ in queue.entries:
                 request = entry if isinstance(entry, Request) else entry.request
-                self._send(native.encode_error(request, ShuttingDown("the daemon is stopping")))
+                self._send(replies.encode_error(request, ShuttingDown("the daemon is stopping")))
 
     def _close(self, linger_ms: int) -> None:
         self._context.destroy(linger=linger_ms)
@@ -490,11 +494,11 @@ def _reply(request: Request, outcomes: Iterator[Appended | RequestError]) -> lis
     body = request.body
     if isinstance(body, Appends):
         results = [next(outcomes) if isinstance(part, Append) else part for part in body.parts]
-        return native.encode_appends(request, results)
+        return replies.encode_appends(request, results)
     outcome = next(outcomes) if isinstance(body, Append) else body
     if isinstance(outcome, RequestError):
-        return native.encode_error(request, outcome)
-    return native.encode_appended(request, outcome)
+        return replies.encode_error(request, outcome)
+    return replies.encode_appended(request, outcome)
 
 
 def _damaged(damage: StoreDamaged) -> Internal:

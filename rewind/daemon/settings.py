@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
+from rewind.checks import EVENT_BYTES_MAX
 from rewind.errors import BadConfiguration
-from rewind.events import EVENT_BYTES_MAX
 from rewind.wire.native import REQUEST_BYTES_MAX
 
 DEFAULT_INCOMING = "tcp://127.0.0.1:9090"

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -31,14 +32,11 @@ from rewind.errors import (
 )
 from rewind.events import (
     INT_MAX,
-    READ_BYTES_DEFAULT,
-    READ_LIMIT_MAX,
     STREAM_EXISTS,
     Append,
     Appended,
+    AppendEvent,
     Event,
-    ReadAnswer,
-    ReadQuery,
     Record,
     array_of,
     decode_event,
@@ -48,8 +46,9 @@ from rewind.events import (
     own_id,
     own_id_position,
     own_id_prefix,
-    same_content,
 )
+from rewind.wire.native import READ_BYTES_DEFAULT, READ_LIMIT_MAX, Read
+from rewind.wire.replies import ReadAnswer
 
 VERSIONS_CACHED = 65_536  # about 10 MB; a stream written often is found without asking the backend
 EXAMINED_MAX = 4_096  # events a filtered read looks at: 2-3 ms, so an append waits no longer
@@ -182,7 +181,7 @@ class Plan:
         for index, (event, stored) in enumerate(zip(append.events, events, strict=True)):
             own = own_id_position(self._known.own_prefix, stored.id_bytes) is not None
             same_id = event.id == stored.id_bytes or (event.id is None and own)
-            if not same_id or not same_content(event, stored):
+            if not same_id or not _same_content(event, stored):
                 raise IdConflict(
                     f"events[{index}]: this id is known with other content, "
                     f"at position {stored.position}"
@@ -223,6 +222,25 @@ def _plan_one(result: Plan, append: Append, now_ns: int) -> Appended:
         if expected != actual and not (expected == STREAM_EXISTS and actual > 0):
             raise WrongExpectedVersion(stream, expected, actual)
     return result.add(append, now_ns)
+
+
+def _same_content(event: AppendEvent, stored: Event) -> bool:
+    """Whether a retried event says what the stored one says (``$`` metadata aside)."""
+    return (
+        event.stream == stored.stream
+        and event.type == stored.type
+        and event.data == stored.data
+        and tuple(event.tags) == stored.tags
+        and _own_metadata(event.metadata) == _own_metadata(stored.metadata)
+    )
+
+
+_encode_sorted = msgspec.msgpack.Encoder(order="sorted").encode
+
+
+def _own_metadata(metadata: dict[str, Any]) -> bytes:
+    # Encoded, because Python holds 1 == 1.0 == True; sorted, because a map has no order.
+    return _encode_sorted({key: metadata[key] for key in metadata if not key.startswith("$")})
 
 
 # --- the store ----------------------------------------------------------------
@@ -347,7 +365,7 @@ class Store:
 
     # Reading
 
-    def read(self, query: ReadQuery) -> ReadAnswer:
+    def read(self, query: Read) -> ReadAnswer:
         """One bounded page. Raises ``UnknownEvent`` for an id nobody has, ``StoreDamaged``."""
         if query.id is not None:
             chunk = join_records([self.record_of(query.id)])
@@ -371,7 +389,7 @@ class Store:
         return ReadAnswer(count, chunk, next, self.head, end, complete, version)
 
     def _page(
-        self, query: ReadQuery, after: int, until: int, limit: int, bytes_max: int
+        self, query: Read, after: int, until: int, limit: int, bytes_max: int
     ) -> tuple[int, bytes, int]:
         """How many records of the range match, these, and the last place looked at (0: none)."""
         if limit == 0 or after >= until:
@@ -387,7 +405,7 @@ class Store:
         return len(records), join_records(records), last
 
     def _matching(
-        self, query: ReadQuery, after: int, until: int, limit: int, bytes_max: int
+        self, query: Read, after: int, until: int, limit: int, bytes_max: int
     ) -> tuple[list[bytes], int]:
         matching: list[bytes] = []
         size = 0
@@ -405,7 +423,7 @@ class Store:
         return matching, place
 
     def _slice(
-        self, query: ReadQuery, after: int, until: int, limit: int, bytes_max: int
+        self, query: Read, after: int, until: int, limit: int, bytes_max: int
     ) -> list[bytes]:
         if query.stream is None:
             return self.backend.read(after, until, limit, bytes_max, query.backwards)
@@ -413,7 +431,7 @@ class Store:
             query.stream, after, until, limit, bytes_max, query.backwards
         )
 
-    def _since(self, query: ReadQuery, after: int, until: int) -> int:
+    def _since(self, query: Read, after: int, until: int) -> int:
         """The greatest place before the first event recorded at or after ``since``, within the range.
 
         A binary search: times never decrease with position, nor with version.

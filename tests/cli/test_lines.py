@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from rewind import errors
+from rewind.checks import EVENT_BYTES_MAX
 from rewind.cli.lines import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Import, lines_arriving
 from rewind.client import blocking as clients
 from rewind.client.blocking import Client
-from rewind.events import EVENT_BYTES_MAX
 
 
 @pytest.fixture

@@ -38,14 +38,9 @@ from rewind.errors import (
 )
 from rewind.events import Append, AppendEvent, NewEvent, Record
 from rewind.store import Store
-from rewind.wire.native import (
-    InfoQuery,
-    Reply,
-    decode_request,
-    encode_ok,
-    encode_read,
-    info_body,
-)
+from rewind.wire.envelope import decode_request
+from rewind.wire.native import Info
+from rewind.wire.replies import Reply, encode_ok, encode_read, info_body
 
 pack = msgspec.msgpack.encode
 unpack = msgspec.msgpack.decode
@@ -190,7 +185,7 @@ class Answers:
 
     def answer(self, command: bytes, request_id: bytes, body: bytes) -> list[bytes]:
         request = decode_request([b"i", b"", command, request_id, body])
-        if isinstance(request.body, InfoQuery):
+        if isinstance(request.body, Info):
             return encode_ok(request, info(self.store.id, self.store.head))[2:]
         return encode_read(request, self.store.read(request.body))[2:]
 

@@ -24,8 +24,9 @@ from hypothesis.stateful import (
 
 from rewind.backends import open_backend
 from rewind.errors import IdConflict, WrongExpectedVersion
-from rewind.events import Append, Appended, AppendEvent, ReadQuery, decode_event
+from rewind.events import Append, Appended, AppendEvent, decode_event
 from rewind.store import Store
+from rewind.wire.native import Read
 
 STREAMS = st.sampled_from(["a", "ab", "abc", "ø", "z"])
 TYPES = st.sampled_from(["", "x", "y"])
@@ -183,7 +184,7 @@ class Model(RuleBasedStateMachine):
     def read(self, **query: Any) -> None:
         if query["stream"] is not None:
             query["prefix"] = None
-        asked = ReadQuery(**query)
+        asked = Read(**query)
         wanted = self.matching(asked)
         answer = self.store.read(asked)
         found = [event.position for event in answer.events]
@@ -197,7 +198,7 @@ class Model(RuleBasedStateMachine):
         if wanted and asked.limit != 0:
             assert found or not answer.end
 
-    def matching(self, query: ReadQuery) -> list[dict[str, Any]]:
+    def matching(self, query: Read) -> list[dict[str, Any]]:
         events = self.events
         count = "position"
         if query.stream is not None:
@@ -234,10 +235,10 @@ class Model(RuleBasedStateMachine):
         if not self.events:
             return
         event = data.draw(st.sampled_from(self.events))
-        place = ReadQuery(after=event["position"] - 1, until=event["position"])
+        place = Read(after=event["position"] - 1, until=event["position"])
         stored = self.store.read(place).events[0]
         assert event["id"] in (None, stored.id_bytes)
-        assert self.store.read(ReadQuery(id=stored.id_bytes)).events[0] == stored
+        assert self.store.read(Read(id=stored.id_bytes)).events[0] == stored
 
     @invariant()
     def everything_is_there(self) -> None:

@@ -21,16 +21,9 @@ from rewind.errors import (
     UnknownEvent,
     WrongExpectedVersion,
 )
-from rewind.events import (
-    Append,
-    Appended,
-    AppendEvent,
-    Event,
-    ReadQuery,
-    own_id,
-    own_id_prefix,
-)
+from rewind.events import Append, Appended, AppendEvent, Event, own_id, own_id_prefix
 from rewind.store import EXAMINED_MAX, Known, Store, plan
+from rewind.wire.native import Read
 
 PREFIX = own_id_prefix(uuid.UUID(int=1 << 100))
 
@@ -255,7 +248,7 @@ def filled(count: int = 20) -> Store:
 
 
 def positions(store: Store, **query: Any) -> tuple[list[int], int, bool]:
-    answer = store.read(ReadQuery(**query))
+    answer = store.read(Read(**query))
     return [event.position for event in answer.events], answer.next, answer.end
 
 
@@ -317,19 +310,19 @@ def test_going_on_from_next_finds_everything_once(query: dict[str, Any], backwar
 def test_a_read_that_matches_nothing_examines_a_bounded_number() -> None:
     store = Store(MemoryStore())
     store.append([append(*[event()] * 4096), append(*[event()] * 4096)])
-    answer = store.read(ReadQuery(types=("none",)))
+    answer = store.read(Read(types=("none",)))
     assert (answer.events, answer.next, answer.end) == ([], EXAMINED_MAX, False)
 
 
 def test_an_event_is_found_by_id_of_either_kind() -> None:
     store = filled(3)
     store.append([append(event(id=key(5)))])
-    assert store.read(ReadQuery(id=key(5))).events[0].position == 4
+    assert store.read(Read(id=key(5))).events[0].position == 4
     own = own_id(store.own_prefix, 2)
-    assert store.read(ReadQuery(id=own)).events[0].position == 2
+    assert store.read(Read(id=own)).events[0].position == 2
     for unknown in (key(6), own_id(store.own_prefix, 4), own_id(store.own_prefix, 99)):
         with pytest.raises(UnknownEvent):
-            store.read(ReadQuery(id=unknown))
+            store.read(Read(id=unknown))
 
 
 def test_a_range_between_ids_is_checked() -> None:

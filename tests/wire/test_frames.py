@@ -11,20 +11,11 @@ import msgspec
 import pytest
 
 from rewind.errors import BadRequest, RequestError, TooLarge, UnknownCommand, WrongExpectedVersion
-from rewind.events import Append, ReadQuery
-from rewind.wire.native import (
-    GOREWIND,
-    NATIVE,
-    REWIND,
-    Appends,
-    InfoQuery,
-    Query,
-    StreamsQuery,
-    decode_reply,
-    decode_request,
-    encode_error,
-    encode_request,
-)
+from rewind.events import Append
+from rewind.wire.envelope import GOREWIND, NATIVE, REWIND, decode_request
+from rewind.wire.native import Appends, Info, Read, Streams, encode_request
+from rewind.wire.old import OldQuery
+from rewind.wire.replies import decode_reply, encode_error
 
 pack = msgspec.msgpack.encode
 EVENT = [None, "s", "t", [], {}, b"d"]
@@ -49,12 +40,12 @@ def test_the_documented_vectors_are_the_golden_frames() -> None:
         ([b"id", b"", b"PUBLISH", b""], [b"id", b""], REWIND, Append),
         ([b"id", b"PUBLISH", b"x"], [b"id"], REWIND, Append),
         ([b"id", b"PUBLISH", b""], [b"id"], REWIND, Append),
-        ([b"id", b"QUERY", b"", b""], [b"id"], REWIND, Query),
+        ([b"id", b"QUERY", b"", b""], [b"id"], REWIND, OldQuery),
         ([b"id", b"", b"PUBLISH", b"s", b"x"], [b"id", b""], GOREWIND, Append),
-        ([b"id", b"", b"QUERY", b"s", b"", b""], [b"id", b""], GOREWIND, Query),
-        ([b"id", b"", b"READ", b"1", pack({})], [b"id", b""], NATIVE, ReadQuery),
-        ([b"id", b"INFO", b"", pack({})], [b"id"], NATIVE, InfoQuery),
-        ([b"p", b"c", b"", b"STREAMS", b"1", pack({})], [b"p", b"c", b""], NATIVE, StreamsQuery),
+        ([b"id", b"", b"QUERY", b"s", b"", b""], [b"id", b""], GOREWIND, OldQuery),
+        ([b"id", b"", b"READ", b"1", pack({})], [b"id", b""], NATIVE, Read),
+        ([b"id", b"INFO", b"", pack({})], [b"id"], NATIVE, Info),
+        ([b"p", b"c", b"", b"STREAMS", b"1", pack({})], [b"p", b"c", b""], NATIVE, Streams),
         ([b"1", *([b"x"] * 7), b"", b"PUBLISH", b"x"], [b"1", *([b"x"] * 7), b""], REWIND, Append),
         ([b"1", *([b"x"] * 8), b"", b"PUBLISH", b"x"], [b"1"], REWIND, UnknownCommand),
         ([b"1", b"x" * 3000, b"", b"PUBLISH", b"x"], [b"1"], REWIND, UnknownCommand),
@@ -255,8 +246,8 @@ def test_an_error_reaches_the_client_as_the_same_exception() -> None:
 
 
 def test_requests_are_encoded_as_they_are_decoded() -> None:
-    frames = encode_request("READ", b"5", ReadQuery(after=3, types=("a",)))
-    assert decode_request([b"i", *frames]).body == ReadQuery(after=3, types=("a",))
+    frames = encode_request("READ", b"5", Read(after=3, types=("a",)))
+    assert decode_request([b"i", *frames]).body == Read(after=3, types=("a",))
 
 
 def test_garbage_is_no_reply() -> None:

@@ -1,0 +1,169 @@
+"""The rules that the fields of an event keep: bounds, characters, the shape of metadata.
+
+Each check raises an error that names the part and says what is allowed. They run once, at the door
+(wire/), and in a client before it sends; behind the door everything is trusted.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from rewind.errors import BadRequest, TooLarge
+from rewind.events import INT_MAX, Append, AppendEvent
+
+STREAM_BYTES_MAX = 255  # a name stays one short index key
+TYPE_BYTES_MAX = 255
+SHORT_TEXT_CHARS = 63  # 63 characters never exceed 252 bytes, so the exact count is skipped
+TAGS_MAX = 32  # a tag index will hold one entry a tag
+TAG_BYTES_MAX = 255
+METADATA_BYTES_MAX = 64 * 1024  # metadata is looked at by Rewind; data is not
+METADATA_DEPTH_MAX = 16  # far below any decoder's recursion limit
+EVENT_BYTES_MAX = 4 * 1024 * 1024  # default of --max-event-bytes
+EVENTS_PER_APPEND_MAX = 4_096
+EXPECTED_MAX = EVENTS_PER_APPEND_MAX  # streams an append may name: each is a look-up
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def check_append(append: Append, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
+    """Raise ``BadRequest`` or ``TooLarge``, naming the part, unless the append may be planned."""
+    events = append.events
+    if not events:
+        raise BadRequest("events is empty: an append carries at least one event")
+    if len(events) > EVENTS_PER_APPEND_MAX:
+        raise TooLarge(
+            f"{len(events)} events in one append; at most {EVENTS_PER_APPEND_MAX} are allowed"
+        )
+    for index, event in enumerate(events):
+        check_event(event, index, event_bytes_max)
+    if append.id is not None and len(append.id) != 16:
+        raise BadRequest(f"id has {len(append.id)} bytes: an append id is 16 bytes, a UUID")
+    if len(events) > 1:
+        _check_ids(events)
+    if len(append.expected) > EXPECTED_MAX:
+        raise TooLarge(
+            f"expected names {len(append.expected)} streams; at most {EXPECTED_MAX} are allowed"
+        )
+    for stream, version in append.expected.items():
+        check_stream(stream, "expected")
+        if not -1 <= version <= INT_MAX:
+            raise BadRequest(
+                f"expected[{stream!r}] is {version}: a version is 0 (no stream), "
+                f"-1 (exists) or 1 to {INT_MAX}"
+            )
+
+
+def _check_ids(events: tuple[AppendEvent, ...]) -> None:
+    ids = [event.id for event in events if event.id is not None]
+    if not ids:
+        return
+    if len(ids) != len(events):
+        raise BadRequest(
+            f"{len(ids)} of {len(events)} events have an id: give one to all of them or to none"
+        )
+    if len(set(ids)) != len(ids):
+        raise BadRequest("two events of the append have the same id")
+
+
+def check_event(event: AppendEvent, index: int, event_bytes_max: int) -> None:
+    """Raise ``BadRequest`` or ``TooLarge`` unless every field keeps its rule."""
+    if event.id is not None and len(event.id) != 16:
+        raise BadRequest(
+            f"events[{index}]: id has {len(event.id)} bytes: it must be 16 bytes, a UUID"
+        )
+    stream = event.stream
+    if not 0 < len(stream) <= SHORT_TEXT_CHARS or not stream.isprintable():
+        check_stream(stream, f"events[{index}]: stream")
+    if stream.startswith("$"):
+        raise BadRequest(
+            f"events[{index}]: stream {stream!r} begins with '$', which is reserved for Rewind"
+        )
+    if len(event.data) > event_bytes_max:
+        raise TooLarge(
+            f"events[{index}]: data has {len(event.data)} bytes; at most {event_bytes_max} are allowed"
+        )
+    if len(event.type) > SHORT_TEXT_CHARS:
+        check_text(event.type, 0, TYPE_BYTES_MAX, f"events[{index}]: type")
+    if event.tags:
+        if len(event.tags) > TAGS_MAX:
+            raise BadRequest(
+                f"events[{index}]: {len(event.tags)} tags; at most {TAGS_MAX} are allowed"
+            )
+        for tag in event.tags:
+            check_text(tag, 1, TAG_BYTES_MAX, f"events[{index}]: tag")
+    if event.metadata:
+        check_metadata(event.metadata, f"events[{index}]: metadata")
+
+
+def check_stream(name: str, where: str = "stream") -> None:
+    """Raise ``BadRequest`` unless ``name`` may name a stream."""
+    check_text(name, 1, STREAM_BYTES_MAX, where)
+    if not name.isprintable() and _CONTROL.search(name):
+        raise BadRequest(f"{where} {name!r} has a control character")
+
+
+def check_text(text: str, least: int, most: int, where: str) -> None:
+    """Raise ``BadRequest`` unless the text has ``least`` to ``most`` bytes of UTF-8."""
+    size = len(text) if text.isascii() else len(text.encode())
+    if not least <= size <= most:
+        raise BadRequest(f"{where} has {size} bytes; {least} to {most} bytes of UTF-8 are allowed")
+
+
+def check_metadata(metadata: Mapping[str, Any], where: str = "metadata") -> None:
+    """Raise ``BadRequest`` unless it is a JSON-shaped map within its bounds."""
+    for key in metadata:
+        if isinstance(key, str) and key.startswith("$"):
+            raise BadRequest(f"{where} key {key!r} begins with '$', which is reserved for Rewind")
+    level: list[Any] = [metadata]
+    for _ in range(METADATA_DEPTH_MAX):
+        level = [child for value in level for child in _children(value, where)]
+        if not level:
+            break
+    else:
+        raise BadRequest(f"{where} is nested deeper than {METADATA_DEPTH_MAX} levels")
+    try:
+        size = len(_encode(metadata))
+    except UnicodeEncodeError as error:
+        raise BadRequest(f"{where} has text that is not UTF-8") from error
+    if size > METADATA_BYTES_MAX:
+        raise BadRequest(f"{where} has {size} bytes; at most {METADATA_BYTES_MAX} are allowed")
+
+
+def _children(value: Any, where: str) -> list[Any]:
+    """The maps and arrays inside a map or array; raises for anything JSON has no word for."""
+    if isinstance(value, dict):
+        for key in value:
+            if type(key) is not str:
+                raise BadRequest(f"{where} has the key {key!r}: keys must be text")
+        values: Iterable[Any] = value.values()
+    else:
+        values = value
+    found = []
+    for item in values:
+        kind = type(item)
+        if kind is dict or kind is list or kind is tuple:
+            found.append(item)
+        elif item is None or kind is str or kind is bool:
+            pass
+        elif kind is int:
+            if not -INT_MAX - 1 <= item <= INT_MAX:
+                raise BadRequest(f"{where} has the number {item}, which does not fit 64 bits")
+        elif kind is float:
+            if not math.isfinite(item):
+                raise BadRequest(f"{where} has the number {item}: only finite numbers are allowed")
+        else:
+            raise BadRequest(
+                f"{where} has a value of type {_WIRE_KINDS.get(kind.__name__, kind.__name__)}: "
+                "null, bool, 64-bit integer, finite float, text, array and map are allowed"
+            )
+    return found
+
+
+_WIRE_KINDS = {"Ext": "msgpack extension", "datetime": "msgpack timestamp", "bytes": "bytes"}

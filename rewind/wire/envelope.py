@@ -1,0 +1,128 @@
+"""A message as the ROUTER hands it over, cut into route and request; which dialect it speaks.
+
+::
+
+    identity | envelope ... | command | arguments ...
+               ends with an empty frame, or is absent (DEALER)
+
+An empty frame behind the identity is always the delimiter; a known command there means that none was
+sent; otherwise everything through the first empty frame is the envelope of a client behind proxies.
+Identity and envelope are the route, which goes back in front of every reply.
+
+``decode_request`` never raises: what is wrong with a request becomes its body, an error, so that
+every message has exactly one answer. Everything that comes in is decoded, checked and typed here and in
+native.py and old.py, at the door; afterwards it is trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from rewind.checks import EVENT_BYTES_MAX
+from rewind.errors import BadRequest, RequestError, UnknownCommand
+from rewind.wire import native, old
+
+ENVELOPE_FRAMES_MAX = 8  # a client behind several proxies
+ENVELOPE_BYTES_MAX = 8 * 256  # identities have at most 255 bytes; they come back with every reply
+# A frame above this is no mistake of a caller: its connection is dropped.
+DROPPED_BYTES = 4 * native.REQUEST_BYTES_MAX
+
+_KNOWN = frozenset(old.COMMANDS + native.COMMANDS)
+
+REWIND, GOREWIND, NATIVE = "rewind", "gorewind", "native"
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """A decoded request.
+
+    ``route``: identity and envelope, sent back in front of every reply. ``body``: what to do, or
+    the error to answer with.
+    """
+
+    route: list[bytes]
+    dialect: str
+    request_id: bytes
+    body: Any  # what the dialect decodes to, or RequestError; exceptions fit no msgspec union
+
+    @property
+    def peer(self) -> bytes:
+        """The identity of the connection."""
+        return self.route[0]
+
+
+def decode_request(frames: list[bytes], event_bytes_max: int = EVENT_BYTES_MAX) -> Request:
+    """The request in these frames, identity first. Never raises: an error becomes the body."""
+    cut = _envelope_end(frames)
+    route, rest = frames[:cut], frames[cut:]
+    command, count = rest[0] if rest else b"", len(rest)
+    request_id = b""
+    decode: Callable[[list[bytes], int], Any]
+    if command in native.COMMANDS:
+        dialect, decode = NATIVE, native.decode
+        if count > 1 and len(rest[1]) <= native.REQUEST_ID_BYTES_MAX:
+            request_id = rest[1]
+    elif command == b"PUBLISH" and 2 <= count <= 3:
+        dialect, decode = REWIND if count == 2 else GOREWIND, old.decode_publish
+    elif command == b"QUERY" and 3 <= count <= 4:
+        dialect, decode = REWIND if count == 3 else GOREWIND, old.decode_query
+    else:
+        return _refuse(route, rest)
+    try:
+        body: Any = decode(rest, event_bytes_max)
+    except RequestError as refused:
+        body = native.bare(refused)
+    return Request(route, dialect, request_id, body)
+
+
+def _envelope_end(frames: Sequence[bytes]) -> int:
+    """How many frames are the route: identity, and everything through the delimiter."""
+    if len(frames) < 2:
+        return len(frames)
+    if frames[1] == b"":
+        return 2
+    if frames[1] in _KNOWN:
+        return 1
+    size = len(frames[1])
+    for index in range(2, min(len(frames), ENVELOPE_FRAMES_MAX + 1)):
+        if frames[index] == b"":
+            return index + 1 if size <= ENVELOPE_BYTES_MAX else 1
+        size += len(frames[index])
+    return 1
+
+
+def _refuse(route: list[bytes], rest: list[bytes]) -> Request:
+    """The refusal of an unknown command, or of a wrong number of frames."""
+    if not rest or rest[0] == b"":
+        return Request(route, REWIND, b"", BadRequest("the request is empty: it has no command"))
+    if rest[0] in old.COMMANDS:
+        wanted = "2 (Rewind 0.3) or 3" if rest[0] == b"PUBLISH" else "3 (Rewind 0.3) or 4"
+        return Request(
+            route,
+            REWIND,
+            b"",
+            BadRequest(
+                f"{rest[0].decode()} has {len(rest)} frames; it takes {wanted} (gorewind), "
+                "the command included"
+            ),
+        )
+    error = UnknownCommand(
+        f"unknown command {_shown(rest[0])}; known are "
+        + b", ".join(old.COMMANDS + native.COMMANDS).decode()
+    )
+    if len(rest) == 3 and len(rest[1]) <= native.REQUEST_ID_BYTES_MAX and _is_map(rest[2]):
+        return Request(route, NATIVE, rest[1], error)
+    return Request(route, REWIND, b"", error)
+
+
+def _shown(command: bytes) -> str:
+    return ascii(command[:32].decode("ascii", "backslashreplace"))
+
+
+def _is_map(body: bytes) -> bool:
+    try:
+        return isinstance(msgspec.msgpack.decode(body), dict)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False

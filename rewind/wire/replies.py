@@ -1,0 +1,216 @@
+"""Replies to frames, and the client's side of the same: frames to replies.
+
+::
+
+    OK rid body [chunk]            native; body is a map, of several appends an array of maps
+    ERROR rid body                 native; body says code, message, retryable
+    PUBLISHED                      Rewind 0.3, an append
+    PUBLISHED id                   gorewind, an append
+    ERROR text                     both old dialects
+
+What the old dialects answer to QUERY is in old.py.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from rewind.errors import REQUEST_ERRORS, Internal, RequestError, WrongExpectedVersion
+from rewind.events import Appended, Event, decode_events
+from rewind.release import PROTOCOL
+from rewind.wire.envelope import GOREWIND, NATIVE, REWIND, Request
+from rewind.wire.native import LIMITS, encode
+from rewind.wire.old import id_text
+
+#: Topic of the message that tells an idle feed where the head is.
+HEAD_TOPIC = b"$head"
+
+
+# --- encoding ------------------------------------------------------------------
+
+
+class ReadAnswer(msgspec.Struct, frozen=True):
+    """Records, and how to go on: ``next`` replaces ``after`` going forwards, ``until`` backwards.
+
+    ``chunk``: the ``count`` records as a msgpack array. ``head``: the last position. ``end``:
+    nothing is left in the range. ``complete``: nothing can come into the range later either.
+    ``version``: the stream's, if one was asked for.
+    """
+
+    count: int
+    chunk: bytes
+    next: int
+    head: int
+    end: bool
+    complete: bool
+    version: int | None
+
+    @property
+    def events(self) -> list[Event]:
+        """The records decoded."""
+        return decode_events(self.chunk)
+
+
+def encode_appended(request: Request, appended: Appended) -> list[bytes]:
+    """The reply to an append or a PUBLISH that is durable."""
+    if request.dialect == REWIND:
+        return [*request.route, b"PUBLISHED"]
+    if request.dialect == GOREWIND:
+        return [*request.route, b"PUBLISHED", id_text(appended.id_bytes[0])]
+    return encode_ok(request, _appended_body(appended))
+
+
+def encode_appends(request: Request, outcomes: Iterable[Appended | RequestError]) -> list[bytes]:
+    """The reply to several appends: of each what it would have been answered alone."""
+    return encode_ok(
+        request,
+        [
+            _error_body(outcome) if isinstance(outcome, RequestError) else _appended_body(outcome)
+            for outcome in outcomes
+        ],
+    )
+
+
+def _appended_body(appended: Appended) -> dict[str, Any]:
+    body: dict[str, Any] = {"first": appended.first, "last": appended.last}
+    if appended.id_bytes:
+        body["ids"] = appended.id_bytes
+    body["versions"] = appended.versions
+    body["duplicate"] = appended.duplicate
+    body["durability"] = appended.durability
+    return body
+
+
+def encode_ok(request: Request, body: Any, *chunks: bytes) -> list[bytes]:
+    """A native reply."""
+    return [*request.route, b"OK", request.request_id, encode(body), *chunks]
+
+
+def encode_error(request: Request, error: RequestError) -> list[bytes]:
+    """The reply that says what was wrong, in the dialect of the request."""
+    if request.dialect == NATIVE:
+        return [*request.route, b"ERROR", request.request_id, encode(_error_body(error))]
+    return [*request.route, b"ERROR " + str(error).encode("ascii", "backslashreplace")]
+
+
+def _error_body(error: RequestError) -> dict[str, Any]:
+    return {
+        "code": error.code,
+        "message": str(error),
+        "retryable": error.retryable,
+        **error.details(),
+    }
+
+
+def encode_read(request: Request, answer: ReadAnswer) -> list[bytes]:
+    """The reply to a READ: how to go on, and the records as one msgpack array."""
+    body: dict[str, Any] = {
+        "count": answer.count,
+        "next": answer.next,
+        "head": answer.head,
+        "end": answer.end,
+    }
+    if answer.version is not None:
+        body["version"] = answer.version
+    return encode_ok(request, body, answer.chunk)
+
+
+def encode_streams(request: Request, streams: Sequence[tuple[str, int]], end: bool) -> list[bytes]:
+    """The reply to a STREAMS. ``next`` is the name to go on after."""
+    after = request.body.after
+    return encode_ok(
+        request,
+        {"streams": streams, "next": streams[-1][0] if streams else after, "end": end},
+    )
+
+
+def info_body(
+    *,
+    release: str,
+    store_id: uuid.UUID,
+    backend: str,
+    durability: str,
+    head: int,
+    endpoints: dict[str, list[str]],
+    event_bytes_max: int,
+    insecure: bool,
+) -> dict[str, Any]:
+    """What INFO answers."""
+    return {
+        "name": "rewind",
+        "release": release,
+        "protocol": PROTOCOL,
+        "store_id": store_id.bytes,
+        "backend": backend,
+        "durability": durability,
+        "head": head,
+        "endpoints": endpoints,
+        "limits": {**LIMITS, "event_bytes": event_bytes_max},
+        "insecure": insecure,
+    }
+
+
+# --- decoding ------------------------------------------------------------------
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A native reply: its request id, its body, and a READ's chunk (empty otherwise).
+
+    The body is a map; of several appends, an array of maps.
+    """
+
+    request_id: bytes
+    body: Any
+    chunk: bytes
+
+
+_decode_any = msgspec.msgpack.Decoder().decode
+
+
+def decode_reply(frames: Sequence[bytes]) -> tuple[bytes, Reply | RequestError]:
+    """The request id and the answer: a ``Reply`` or the error in it.
+
+    Raises ``ValueError`` when the frames are no native reply.
+    """
+    rest = frames[1:] if frames and frames[0] == b"" else frames
+    if len(rest) not in (3, 4) or rest[0] not in (b"OK", b"ERROR"):
+        raise ValueError(f"not a native reply: {len(frames)} frames")
+    body = _decode_any(rest[2])
+    if rest[0] == b"OK":
+        return rest[1], Reply(rest[1], body, rest[3] if len(rest) == 4 else b"")
+    return rest[1], error_of(body)
+
+
+def answers_of(reply: Reply, count: int) -> list[Reply | RequestError]:
+    """The answer to each of ``count`` appends in one message. Raises ``ValueError`` without them."""
+    bodies = reply.body
+    if not isinstance(bodies, list) or len(bodies) != count:
+        raise ValueError(f"{count} appends, and no array of as many answers")
+    return [
+        error_of(body) if "code" in body else Reply(reply.request_id, body, b"") for body in bodies
+    ]
+
+
+def error_of(body: dict[str, Any]) -> RequestError:
+    """The exception a native error reply stands for."""
+    code = body.get("code")
+    if code == WrongExpectedVersion.code:
+        return WrongExpectedVersion(body["stream"], body["expected"], body["actual"])
+    kind = REQUEST_ERRORS.get(str(code), Internal)
+    return kind(str(body.get("message", code)))
+
+
+def appended_of(body: dict[str, Any]) -> Appended:
+    """The result in an APPEND's reply body."""
+    return Appended(
+        body["first"],
+        body["last"],
+        tuple(body.get("ids", ())),
+        body["versions"],
+        body["duplicate"],
+        body["durability"],
+    )
