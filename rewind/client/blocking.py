@@ -1,8 +1,8 @@
 """The blocking client: one API over a daemon (``connect``) or a store in this process (``open``).
 
-What to ask and when to ask again is decided in requests.py; how it gets there is a transport:
-zmq_blocking.py (ZeroMQ) or embedded.py (a store and a lock), imported when one is opened. Here is what
-people call, and the ``Subscription`` they iterate over.
+What to ask and when to ask again is decided in requests.py and outstanding.py; how it gets there is a
+transport: zmq_blocking.py (ZeroMQ) or embedded.py (a store and a lock), imported when one is opened.
+Here is what people call, and the ``Subscription`` they iterate over.
 
 Next: requests.py. For asyncio: asynchronous.py.
 """
@@ -14,23 +14,15 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from rewind.client.requests import (
-    TIMEOUT_S,
-    Call,
-    Cursor,
-    Delivery,
-    EventPages,
-    Id,
-    Info,
-    Session,
-    StreamPages,
-    check_endpoint,
-)
+from rewind.client.follow import Delivery
+from rewind.client.pages import EventPages, StreamPages, filters
+from rewind.client.requests import TIMEOUT_S, Call, Id, Info, Requests, to_stream
+from rewind.endpoints import check_endpoint
 from rewind.errors import Closed
 from rewind.events import Appended, Event, NewEvent
+from rewind.wire.native import Read
 from rewind.wire.replies import Reply
 
 ENDPOINT = "tcp://127.0.0.1:9090"
@@ -49,12 +41,12 @@ def connect(
     ``timeout``: seconds a call may take, retries included. Raises ``BadConfiguration`` for an
     endpoint that is none.
     """
-    from rewind.client.zmq_blocking import Sockets
+    from rewind.client.zmq_blocking import ConnectionPool
 
     check_endpoint(endpoint)
     if topic_endpoint is not None:
         check_endpoint(topic_endpoint)
-    return Client(Sockets(endpoint, topic_endpoint), Session(endpoint, timeout))
+    return Client(ConnectionPool(endpoint, topic_endpoint), Requests(endpoint, timeout))
 
 
 def open(url: str) -> Client:
@@ -65,25 +57,15 @@ def open(url: str) -> Client:
     """
     from rewind.client.embedded import Embedded
 
-    return Client(Embedded(url), Session(url, TIMEOUT_S))
-
-
-class Exchange(Protocol):
-    """A request that is under way."""
-
-    def result(self) -> Reply:
-        """Wait for its answer. Raises what the daemon refused, ``Unavailable``, ``Closed``."""
-
-    def abandon(self) -> None:
-        """Nobody wants the answer. Harmless after ``result``."""
+    return Client(Embedded(url), Requests(url, TIMEOUT_S))
 
 
 class Source(Protocol):
     """Where a subscription's events come from. One thread at a time calls ``fetch``."""
 
-    def fetch(self, seconds: float | None) -> list[Event]:
-        """Events as soon as there are some; none when the cursor has moved without any, at
-        ``wake``, or after so many seconds."""
+    def fetch(self, seconds: float | None) -> None:
+        """Let the delivery have events as soon as there are some. Returns as well when the read has
+        moved on without any, at ``wake``, and after so many seconds."""
 
     def hurry(self) -> None:
         """Find out soon how far the store is. Any thread."""
@@ -96,15 +78,19 @@ class Source(Protocol):
 
 
 class Transport(Protocol):
-    """How requests get to a store."""
+    """How calls get to a store, and the answers back."""
 
-    def call(self, call: Call[Any]) -> Reply:
-        """Send, wait, send again if need be."""
+    def ask(self, call: Call[Any]) -> None:
+        """Send it now; ``answer`` or ``forget`` follows."""
 
-    def start(self, call: Call[Any]) -> Exchange:
-        """Send now; the answer is waited for later."""
+    def answer(self, call: Call[Any]) -> Reply:
+        """Wait for the answer; ask again if need be. Raises what the call is refused with,
+        ``Unavailable``, ``Closed``."""
 
-    def follow(self, cursor: Cursor) -> Source:
+    def forget(self, call: Call[Any]) -> None:
+        """Nobody wants the answer. Harmless after ``answer``."""
+
+    def follow(self, delivery: Delivery) -> Source:
         """An endless read."""
 
     def close(self) -> None:
@@ -121,9 +107,9 @@ class Client:
     was no answer in time, and ``Closed`` after ``close``.
     """
 
-    def __init__(self, transport: Transport, session: Session) -> None:
+    def __init__(self, transport: Transport, requests: Requests) -> None:
         self._transport = transport
-        self._session = session
+        self._requests = requests
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
 
     # Writing
@@ -147,7 +133,9 @@ class Client:
         Raises ``WrongExpectedVersion``, ``IdConflict``, ``StorageFull``, ``BadRequest``,
         ``TooLarge``; ``Unavailable``, whose ``append_id`` makes a later repetition safe.
         """
-        return self._run(self._session.append(stream, events, expected_version, append_id, timeout))
+        expected = {} if expected_version is None else {stream: expected_version}
+        pairs = to_stream(stream, events)
+        return self._run(self._requests.append(pairs, expected, append_id, timeout))
 
     def append_streams(
         self,
@@ -161,7 +149,7 @@ class Client:
 
         ``expected``: stream -> version, of any streams, also ones not written to. Else as ``append``.
         """
-        return self._run(self._session.append_streams(events, expected, append_id, timeout))
+        return self._run(self._requests.append(events, expected or {}, append_id, timeout))
 
     # Reading
 
@@ -183,18 +171,10 @@ class Client:
         begins with ``prefix``, whose type is one of ``types``, that have all ``tags``, and were
         recorded at or after ``since`` (nanoseconds UTC).
         """
-        return self._pages(
-            self._session.read(
-                after=after,
-                until=until,
-                limit=limit,
-                backwards=backwards,
-                prefix=prefix,
-                types=types,
-                tags=tags,
-                since=since,
-            )
+        read = Read(
+            after, until, limit, None, backwards, None, prefix, *filters(types, tags), since
         )
+        return self._pages(EventPages(self._requests, read))
 
     def read_stream(
         self,
@@ -212,34 +192,26 @@ class Client:
 
         A stream that does not exist has none.
         """
-        return self._pages(
-            self._session.read(
-                stream=stream,
-                after=after,
-                until=until,
-                limit=limit,
-                backwards=backwards,
-                types=types,
-                tags=tags,
-                since=since,
-            )
+        read = Read(
+            after, until, limit, None, backwards, stream, None, *filters(types, tags), since
         )
+        return self._pages(EventPages(self._requests, read))
 
     def event(self, id: Id) -> Event:
         """The event with this id. Raises ``UnknownEvent``."""
-        return self._run(self._session.event(id))
+        return self._run(self._requests.event(id))
 
     def head(self) -> int:
         """The last position; 0 while there is no event."""
-        return self._run(self._session.head())
+        return self._run(self._requests.head())
 
     def info(self) -> Info:
         """What the daemon, or the embedded store, says of itself."""
-        return self._run(self._session.info())
+        return self._run(self._requests.info())
 
     def streams(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Name and version of every stream whose name begins with ``prefix``, by name."""
-        return self._pages(self._session.streams(prefix))
+        return self._pages(StreamPages(self._requests, prefix))
 
     def subscribe(
         self,
@@ -255,8 +227,9 @@ class Client:
         ``after`` is a position; with ``stream`` it is a version of that stream. Filters as in
         ``read``.
         """
-        cursor = self._session.subscribe(after, stream, prefix, types, tags)
-        subscription = Subscription(self._transport.follow(cursor), Delivery(cursor))
+        read = Read(after, None, None, None, False, stream, prefix, *filters(types, tags))
+        delivery = Delivery(read)
+        subscription = Subscription(self._transport.follow(delivery), delivery)
         self._subscriptions.add(subscription)
         return subscription
 
@@ -271,30 +244,28 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def _run(self, call: Call[T]) -> T:
-        return call.decode(self._transport.call(call))
+        self._transport.ask(call)
+        return call.decode(self._transport.answer(call))
 
     def _pages(self, pages: EventPages | StreamPages) -> Iterator[Any]:
         """Items of page after page; the next one is under way while the caller has this one."""
         call = pages.call()
-        exchange = None if call is None else self._transport.start(call)
+        if call is not None:
+            self._transport.ask(call)
         try:
-            while call is not None and exchange is not None:
-                items = call.decode(exchange.result())
+            while call is not None:
+                items = call.decode(self._transport.answer(call))
                 call = pages.call()
-                exchange = None if call is None else self._transport.start(call)
+                if call is not None:
+                    self._transport.ask(call)
                 yield from items
         finally:
-            if exchange is not None:
-                exchange.abandon()
+            if call is not None:
+                self._transport.forget(call)
 
 
 class Subscription:
@@ -407,16 +378,14 @@ class Subscription:
         with self._turn:
             while not self._stopped:
                 try:
-                    events = self._source.fetch(seconds)
+                    self._source.fetch(seconds)
                 except Closed:  # the client was, and its store with it
                     break
                 except BaseException:  # also Ctrl-C: what was received may be lost
                     self._end()
                     raise
-                if events:
-                    self._delivery.put(events)
-                    if not self._stopped:
-                        return True
+                if self._delivery and not self._stopped:
+                    return True
                 self._asked()
                 if deadline_s is not None:
                     seconds = deadline_s - time.monotonic()

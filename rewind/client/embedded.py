@@ -18,9 +18,10 @@ from collections.abc import Callable
 from typing import Any
 
 from rewind.backends import open_backend
-from rewind.client.requests import Call, Cursor, parse_reply
+from rewind.client.follow import Delivery
+from rewind.client.requests import Call, closed, parse_reply
 from rewind.errors import Closed, RequestError, StoreError, StoreFailed
-from rewind.events import Append, Appended, Event
+from rewind.events import Append, Appended
 from rewind.release import __version__
 from rewind.store import Store
 from rewind.wire import envelope, native, replies
@@ -46,8 +47,11 @@ class Embedded:
         self._closed = False
         self._pid = os.getpid()
 
-    def call(self, call: Call[Any]) -> Reply:
-        """Answer a request. Raises what it is refused with, or a ``StoreError``."""
+    def ask(self, call: Call[Any]) -> None:
+        """Nothing is gained by asking a store in this process early: ``answer`` does."""
+
+    def answer(self, call: Call[Any]) -> Reply:
+        """Answer a call. Raises what it is refused with, or a ``StoreError``."""
         self.check_open()
         request = envelope.decode_request([*_ROUTE, call.command, b"", call.body])
         try:
@@ -59,17 +63,16 @@ class Embedded:
             raise answer
         return answer
 
+    def forget(self, call: Call[Any]) -> None:
+        """There is nothing to forget."""
+
     def read(self, body: bytes) -> Reply:
         """Answer one READ."""
-        return self.call(Call(self.url, b"READ", body, lambda reply: reply, 0.0))
+        return self.answer(Call(self.url, b"READ", body, lambda reply: reply, 0.0))
 
-    def start(self, call: Call[Any]) -> Later:
-        """Nothing is gained by asking a store in this process early."""
-        return Later(self, call)
-
-    def follow(self, cursor: Cursor) -> Watch:
+    def follow(self, delivery: Delivery) -> EmbeddedSource:
         self.check_open()
-        return Watch(self, cursor)
+        return EmbeddedSource(self, delivery)
 
     def close(self) -> None:
         """Close the store. Calls under way finish first."""
@@ -98,7 +101,7 @@ class Embedded:
                 f"the store {self.url} was opened by process {self._pid}, which has it alone"
             )
         if self._closed:
-            raise Closed("this client was closed")
+            raise closed()
         if self._failure is not None:
             raise self._failure
 
@@ -183,44 +186,28 @@ class _Queued:
         self.outcome: Appended | BaseException | None = None
 
 
-class Later:
-    """A request to be made when its answer is wanted."""
-
-    def __init__(self, embedded: Embedded, call: Call[Any]) -> None:
-        self._embedded = embedded
-        self._call = call
-
-    def result(self) -> Reply:
-        return self._embedded.call(self._call)
-
-    def abandon(self) -> None:
-        return
-
-
-class Watch:
+class EmbeddedSource:
     """A subscription's events, read whenever something was committed."""
 
-    def __init__(self, embedded: Embedded, cursor: Cursor) -> None:
+    def __init__(self, embedded: Embedded, delivery: Delivery) -> None:
         self._embedded = embedded
-        self._cursor = cursor
-        self._changed = threading.Event()
-        embedded.listen(self._changed.set)
+        self._delivery = delivery
+        self._committed = threading.Event()
+        embedded.listen(self._committed.set)
 
-    def fetch(self, seconds: float | None) -> list[Event]:
-        self._changed.clear()  # before looking, so that nothing comes in between
-        cursor = self._cursor
-        before = (cursor.place, cursor.at_end)
-        reply = self._embedded.read(cursor.body())
-        events = cursor.receive(reply, self._embedded.url)
-        if not events and before == (cursor.place, cursor.at_end):
-            self._changed.wait(seconds)
-        return events
+    def fetch(self, seconds: float | None) -> None:
+        self._committed.clear()  # before looking, so that nothing comes in between
+        delivery = self._delivery
+        delivery.receive(self._embedded.read(delivery.body()), self._embedded.url)
+        if not delivery.changed:
+            self._committed.wait(seconds)
+        delivery.changed = False
 
     def hurry(self) -> None:
         return
 
     def wake(self) -> None:
-        self._changed.set()
+        self._committed.set()
 
     def close(self) -> None:
-        self._embedded.unlisten(self._changed.set)
+        self._embedded.unlisten(self._committed.set)

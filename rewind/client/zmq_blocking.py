@@ -1,43 +1,44 @@
-"""ZeroMQ for the blocking client: a pool of DEALER sockets, and a subscription's link.
+"""ZeroMQ for the blocking client: a pool of DEALER sockets, and a subscription's sockets.
 
-A call takes a socket, sends, waits for its own answer and puts the socket back, so threads are in
-flight together without a thread of ours. A socket whose answer did not come, or is not wanted, is
-closed: no later call can meet it. ZeroMQ reconnects pooled sockets by itself.
+A call takes a connection, sends, waits for its own answer and puts the connection back, so threads
+are in flight together without a thread of ours. A connection whose answer did not come, or is not
+wanted, is closed: no later call can meet it. ZeroMQ reconnects pooled sockets by itself.
 
-A ``Link`` is a subscription's connection: its sockets never reconnect, because what comes through
-one must come from one daemon (see ``Follower``); a monitor tells at once when it is lost.
+``FollowerSockets`` are a subscription's, for asyncio too. They never reconnect, because what comes
+through one must come from one daemon (see ``Follower``); a monitor tells at once when one is lost.
 
-What to send and what an answer means is decided in requests.py.
+What to send and what an answer means is decided in outstanding.py and follow.py.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-import socket
 import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from socket import socketpair
 from typing import Any
 
 import zmq
 
-from rewind.client.requests import Call, Cursor, Follower, parse_reply
-from rewind.errors import Closed, RequestError, Unavailable
-from rewind.events import Event
+from rewind.client.follow import LIVE, Delivery, Follower
+from rewind.client.outstanding import Outstanding
+from rewind.client.requests import Call, closed
+from rewind.errors import Unavailable
 from rewind.wire.messages import receive, sender
 from rewind.wire.replies import Reply
 
 POOL_MAX = 64  # idle sockets kept: one for each thread of a busy program
-SOCKETS_MAX = 16_384  # of a process; ZeroMQ's own default is 1,023
-SLICE_MS = 1_000  # how late a waiting call notices that its client was closed
+SOCKETS_MAX = 16_384  # a process may have so many; ZeroMQ's own default is 1,023
+SLICE_MS = 1_000  # a waiting call notices so late that its client was closed
 TOPIC_MESSAGES_MAX = 100_000  # queued for a subscription that is busy; what is beyond is read back
 TOPIC_DRAIN = 500  # messages taken from the topic socket at once
 
 NOW = int(zmq.DONTWAIT)
 MORE = int(zmq.SNDMORE | zmq.DONTWAIT)
-EVENTS, POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)  # an enum's & costs as much as the question
+EVENTS, POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)  # the & of an enum costs as much as getsockopt
 EVENTS_LOST = (
     zmq.EVENT_DISCONNECTED
     | zmq.EVENT_CLOSED  # refused
@@ -62,27 +63,27 @@ def _context() -> zmq.Context[ZmqSocket]:
 
 def new_socket(kind: int, endpoint: str, options: Mapping[int, int]) -> ZmqSocket:
     """A socket for this endpoint, not connected yet. It drops what is unsent when it is closed."""
-    made = _context().socket(kind)
-    made.setsockopt(zmq.LINGER, 0)
-    made.setsockopt(zmq.IPV6, "[" in endpoint)
+    socket = _context().socket(kind)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.IPV6, "[" in endpoint)
     for option, value in options.items():
-        made.setsockopt(option, value)
-    return made
+        socket.setsockopt(option, value)
+    return socket
 
 
-def connect_socket(made: ZmqSocket, endpoint: str) -> None:
+def connect_socket(socket: ZmqSocket, endpoint: str) -> None:
     """Begin to connect. Raises ``Unavailable`` for an endpoint ZeroMQ cannot use."""
     try:
-        made.connect(endpoint)
+        socket.connect(endpoint)
     except zmq.ZMQError as error:
-        made.close()
+        socket.close()
         raise Unavailable(f"cannot connect to {endpoint}: {error}") from error
 
 
-def readable(made: ZmqSocket) -> bool:
+def readable(socket: ZmqSocket) -> bool:
     """Whether a message is there. Asked instead of trying: on Python 3.12 and later an exception
     out of a signal handler is lost while pyzmq makes its ``Again``, and Ctrl-C with it."""
-    return bool(int(made.getsockopt(EVENTS)) & POLLIN)
+    return bool(int(socket.getsockopt(EVENTS)) & POLLIN)
 
 
 def send_request(send: Any, command: bytes, request_id: bytes, body: bytes) -> None:
@@ -95,8 +96,8 @@ def send_request(send: Any, command: bytes, request_id: bytes, body: bytes) -> N
 # --- calls ------------------------------------------------------------------------
 
 
-class Sockets:
-    """A pool of connections to one daemon. Any thread, any process."""
+class ConnectionPool:
+    """Connections to one daemon. Any thread, any process."""
 
     def __init__(self, endpoint: str, topic_endpoint: str | None = None) -> None:
         self.endpoint = endpoint
@@ -105,25 +106,9 @@ class Sockets:
         self._pid = os.getpid()
         self._idle: list[Connection] = []  # last in, first out; append and pop are atomic
 
-    def call(self, call: Call[Any]) -> Reply:
-        return self._finish(call, self._begin(call))
-
-    def start(self, call: Call[Any]) -> Pending:
-        return Pending(self, call, self._begin(call))
-
-    def follow(self, cursor: Cursor) -> Following:
+    def ask(self, call: Call[Any]) -> None:
         if self.closed:
-            raise _closed()
-        return Following(self.endpoint, Follower(cursor, self.endpoint, self._topic_endpoint))
-
-    def close(self) -> None:
-        self.closed = True
-        self._drop_idle()
-
-    def _begin(self, call: Call[Any]) -> Connection:
-        """Send it on an idle connection, or a new one."""
-        if self.closed:
-            raise _closed()
+            raise closed()
         if os.getpid() != self._pid:
             # The parent's sockets are let go, not closed: pyzmq leaves those of another process be.
             self._idle = []
@@ -132,27 +117,35 @@ class Sockets:
             connection = self._idle.pop()
         except IndexError:
             connection = Connection(self)
+        call.waiter = connection
         connection.ask(call)
-        return connection
 
-    def _finish(self, call: Call[Any], connection: Connection) -> Reply:
-        """Wait for its answer; ask again, as long as the call says so."""
-        while True:
-            try:
-                answer = connection.answer(call.attempt_s(time.monotonic()))
-            except BaseException:
-                connection.close()
-                raise
-            if isinstance(answer, Reply):
-                self._put_back(connection)
-                return answer
-            if answer is None:
-                connection.close()
-                self._drop_idle()  # they are as silent as this one
-            else:
-                self._put_back(connection)
-                time.sleep(call.pause_s(answer, time.monotonic()))
-            connection = self._begin(call)
+    def answer(self, call: Call[Any]) -> Reply:
+        connection: Connection = call.waiter
+        try:
+            connection.wait_for(call)
+        except BaseException:
+            connection.close()
+            raise
+        call.waiter = None
+        if isinstance(call.outcome, Unavailable):
+            connection.close()
+        else:
+            self._put_back(connection)
+        return call.result()
+
+    def forget(self, call: Call[Any]) -> None:
+        if call.waiter is not None:
+            call.waiter.close()
+
+    def follow(self, delivery: Delivery) -> SocketSource:
+        if self.closed:
+            raise closed()
+        return SocketSource(self.endpoint, Follower(delivery, self.endpoint, self._topic_endpoint))
+
+    def close(self) -> None:
+        self.closed = True
+        self.drop_idle()
 
     def _put_back(self, connection: Connection) -> None:
         idle = self._idle
@@ -161,9 +154,10 @@ class Sockets:
         else:
             connection.close()
         if self.closed:
-            self._drop_idle()
+            self.drop_idle()
 
-    def _drop_idle(self) -> None:
+    def drop_idle(self) -> None:
+        """Close the connections that nobody uses."""
         if os.getpid() != self._pid:
             return
         idle = self._idle
@@ -174,88 +168,68 @@ class Sockets:
                 return
 
 
-def _closed() -> Closed:
-    return Closed("this client was closed")
-
-
 class Connection:
-    """A DEALER socket with at most one request under way."""
+    """A DEALER socket with at most one call under way."""
 
-    __slots__ = ("_count", "_owner", "_recv", "_send", "_slice_ms", "_socket", "request_id")
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        self._outstanding = Outstanding(pool.endpoint)
+        self._open()
 
-    def __init__(self, owner: Sockets) -> None:
-        self._owner = owner
-        self._socket = new_socket(zmq.DEALER, owner.endpoint, {zmq.RCVTIMEO: SLICE_MS})
-        connect_socket(self._socket, owner.endpoint)
-        self._recv, self._send = self._socket.recv, sender(self._socket)
+    def _open(self) -> None:
+        endpoint = self._pool.endpoint
         self._slice_ms = SLICE_MS
-        self._count = 0
-        self.request_id = b""
+        self._socket = new_socket(zmq.DEALER, endpoint, {zmq.RCVTIMEO: SLICE_MS})
+        connect_socket(self._socket, endpoint)
+        self._recv, self._send_frame = self._socket.recv, sender(self._socket)
 
     def ask(self, call: Call[Any]) -> None:
-        """Send a request."""
-        self._count += 1
-        self.request_id = self._count.to_bytes(4, "big")
-        try:
-            send_request(self._send, call.command, self.request_id, call.body)
-        except zmq.Again:  # nobody takes it; that no answer comes is all there is to say
-            return
+        """Send a call."""
+        self._outstanding.ask(call, time.monotonic())
+        self._send()
 
-    def answer(self, seconds: float) -> Reply | RequestError | None:
-        """Wait for the answer at most so long; None if there was none. Raises ``Closed``."""
-        if seconds * 1000 < self._slice_ms:
-            self._set_slice(int(seconds * 1000))
-        give_up_s = 0.0
-        while True:
+    def _send(self) -> None:
+        for message in self._outstanding.to_send():
+            try:
+                send_request(self._send_frame, *message)
+            except zmq.Again:  # nobody takes it; that no answer comes is all there is to say
+                return
+
+    def wait_for(self, call: Call[Any]) -> None:
+        """Wait until the outcome of the call is known. Raises ``Closed``."""
+        outstanding = self._outstanding
+        now_s = time.monotonic()
+        outstanding.expect(call, now_s)
+        while call.outcome is None:
+            slice_ms = min(int((call.due_s - now_s) * 1000) + 1, SLICE_MS)
+            if slice_ms != self._slice_ms:
+                self._slice_ms = slice_ms
+                self._socket.setsockopt(zmq.RCVTIMEO, slice_ms)
             try:
                 frames = receive(self._recv)
             except zmq.Again:
-                if self._owner.closed:
-                    raise _closed() from None
-                if not give_up_s:
-                    give_up_s = time.monotonic() + seconds - self._slice_ms / 1000
-                left_ms = int((give_up_s - time.monotonic()) * 1000)
-                if left_ms <= 0:
-                    return None
-                self._set_slice(min(left_ms, SLICE_MS))
-                continue
-            request_id, answer = parse_reply(frames, self._owner.endpoint)
-            if request_id == self.request_id:
-                if self._slice_ms != SLICE_MS:
-                    self._set_slice(SLICE_MS)
-                return answer
-
-    def _set_slice(self, slice_ms: int) -> None:
-        self._slice_ms = slice_ms
-        self._socket.setsockopt(zmq.RCVTIMEO, slice_ms)
+                if self._pool.closed:
+                    raise closed() from None
+                now_s = time.monotonic()
+                _, silent = outstanding.overdue(now_s)
+                if silent:
+                    self._pool.drop_idle()  # they are as silent as this one
+                    self.close()
+                    self._open()
+                self._send()
+            else:
+                now_s = time.monotonic()
+                outstanding.received(frames, now_s)
 
     def close(self) -> None:
         """Forget whatever is under way."""
         self._socket.close()
 
 
-class Pending:
-    """A request under way, in no hurry."""
-
-    def __init__(self, sockets: Sockets, call: Call[Any], connection: Connection) -> None:
-        self._sockets = sockets
-        self._call = call
-        self._connection: Connection | None = connection
-
-    def result(self) -> Reply:
-        connection, self._connection = self._connection, None
-        assert connection is not None
-        return self._sockets._finish(self._call, connection)
-
-    def abandon(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-
-
 # --- subscriptions -----------------------------------------------------------------
 
 
-class Watched:
+class MonitoredSocket:
     """A connecting socket that never reconnects, and the monitor that says when it is lost.
 
     It must be closed, in this order: ZeroMQ's own thread waits, for ever and for every socket of the
@@ -286,8 +260,8 @@ class Watched:
         self.socket.close()
 
 
-class Link:
-    """A subscription's connection: what its ``Follower`` decides, done without ever waiting.
+class FollowerSockets:
+    """A subscription's sockets: what its ``Follower`` decides, done without ever waiting.
 
     Asking a socket costs as much as receiving from it. So whoever waits says which ones to look at:
     ``signalled``. A socket stays in there until it was read empty.
@@ -297,82 +271,79 @@ class Link:
         self.follower = follower
         #: Sockets through which something may have come.
         self.signalled: set[ZmqSocket] = set()
-        #: Events in a row after each of which the topic socket is asked whether more follow. From
-        #: then on a queue has built up, and trying until ``Again`` is cheaper; see ``readable``.
+        #: After so many events in a row the topic socket is no longer asked whether more follow: a
+        #: queue has built up, and trying until ``Again`` is cheaper; see ``readable``.
         self.asks_max = TOPIC_DRAIN
         #: Called with every new socket, and with one that is about to be closed.
-        self.opened: Callable[[ZmqSocket], None] = lambda made: None
-        self.closing: Callable[[ZmqSocket], None] = lambda made: None
+        self.opened: Callable[[ZmqSocket], None] = lambda socket: None
+        self.closing: Callable[[ZmqSocket], None] = lambda socket: None
         self._endpoint = endpoint
-        self._dealer: Watched | None = None
-        self._topic: Watched | None = None
+        self._dealer: MonitoredSocket | None = None
+        self._topic: MonitoredSocket | None = None
 
-    def pump(self, now_s: float) -> list[Event]:
+    def pump(self, now_s: float) -> None:
         """Receive what has arrived, give up what is lost, send what is due.
 
-        With no events returned and not ``ready``, the next arrival can be waited for.
+        Unless the delivery has changed, or is ``ready``, the next arrival can be waited for.
         """
         follower = self.follower
         if self._dealer is None:
             if now_s < follower.open_at_s:
-                return []
+                return
             self._dealer = self._open(zmq.DEALER, self._endpoint)
-        events = self._receive(self._dealer, now_s)
-        if events and follower.live and not self.signalled:
-            return events  # in good health, with nothing to ask
+        self._receive(self._dealer, now_s)
+        if follower.state is LIVE and follower.delivery and not self.signalled:
+            return  # in good health, with nothing to ask
         why = self._why_lost(self._dealer, now_s)
-        if why:
-            self.close()
-            follower.lost(now_s, why)
-            return events
-        if follower.topic_due(now_s):
-            self._open_topic()
-        request = follower.request(now_s)
-        if request is not None:
+        if not why:
+            if follower.topic_due(now_s):
+                self._open_topic()
+            request = follower.request(now_s)
+            if request is None:
+                return
             try:
                 send_request(sender(self._dealer.socket), *request)
             except zmq.Again:  # the pipe went with its connection
-                self.close()
-                follower.lost(now_s, "disconnected")
-                return events
-            if readable(self._dealer.socket):  # sending may have kept the signal of an arrival
-                self.signalled.add(self._dealer.socket)
-        return events
+                why = "disconnected"
+            else:
+                if readable(self._dealer.socket):  # sending may have kept the signal of an arrival
+                    self.signalled.add(self._dealer.socket)
+                return
+        self.close()
+        follower.lost(now_s, why)
 
-    def _receive(self, dealer: Watched, now_s: float) -> list[Event]:
+    def _receive(self, dealer: MonitoredSocket, now_s: float) -> None:
         follower, signalled = self.follower, self.signalled
-        events: list[Event] = []
         if dealer.socket in signalled:
             while readable(dealer.socket):
-                events += follower.replied(receive(dealer.socket.recv, NOW), now_s)
+                follower.replied(receive(dealer.socket.recv, NOW), now_s)
             signalled.discard(dealer.socket)
         topic = self._topic
         if topic is not None and topic.socket in signalled and follower.wants_topic:
-            if follower.live:
-                self._drain(topic.socket, events, now_s)
+            if follower.state is LIVE:
+                self._drain(topic.socket, now_s)
             elif readable(topic.socket):
                 follower.heard = True  # its messages wait in their queue for their turn
             else:
                 signalled.discard(topic.socket)
-        return events
 
-    def _drain(self, topic: ZmqSocket, events: list[Event], now_s: float) -> None:
+    def _drain(self, topic: ZmqSocket, now_s: float) -> None:
         follower, recv = self.follower, topic.recv
-        while len(events) < TOPIC_DRAIN and follower.live:
+        for taken in range(1, TOPIC_DRAIN + 1):
             try:
                 frames = receive(recv, NOW)
-            except zmq.Again:  # there is no more, or the signal was of something else
+            except zmq.Again:  # there is no more, or the signal was for something else
                 self.signalled.discard(topic)
                 return
             if len(frames) == 2:
-                event = follower.published(frames[0], frames[1], now_s)
-                if event is not None:
-                    events.append(event)
-            if len(events) < self.asks_max and not readable(topic):
+                follower.published(frames[0], frames[1], now_s)
+                if follower.state is not LIVE:
+                    return
+            if taken < self.asks_max and not readable(topic):
                 self.signalled.discard(topic)
                 return
 
-    def _why_lost(self, dealer: Watched, now_s: float) -> str:
+    def _why_lost(self, dealer: MonitoredSocket, now_s: float) -> str:
         if self._lost(dealer):
             return "disconnected"
         if self.follower.late(now_s):
@@ -381,7 +352,7 @@ class Link:
             return "the topic socket is disconnected"
         return ""
 
-    def _lost(self, watched: Watched) -> bool:
+    def _lost(self, watched: MonitoredSocket) -> bool:
         if watched.monitor not in self.signalled:
             return False
         self.signalled.discard(watched.monitor)
@@ -412,12 +383,12 @@ class Link:
 
     # Opening and closing
 
-    def _open(self, kind: int, endpoint: str) -> Watched:
-        watched = Watched(kind, endpoint)
-        for made in (watched.socket, watched.monitor):
-            self.opened(made)
-            self.signalled.add(made)  # what came before it was watched
-        return watched
+    def _open(self, kind: int, endpoint: str) -> MonitoredSocket:
+        opened = MonitoredSocket(kind, endpoint)
+        for socket in (opened.socket, opened.monitor):
+            self.opened(socket)
+            self.signalled.add(socket)  # for what came before it was watched
+        return opened
 
     def _open_topic(self) -> None:
         if self._topic is not None:
@@ -425,10 +396,10 @@ class Link:
         assert self.follower.topic is not None
         self._topic = self._open(zmq.SUB, self.follower.topic)
 
-    def _close(self, watched: Watched) -> None:
-        for made in (watched.socket, watched.monitor):
-            self.closing(made)
-            self.signalled.discard(made)
+    def _close(self, watched: MonitoredSocket) -> None:
+        for socket in (watched.socket, watched.monitor):
+            self.closing(socket)
+            self.signalled.discard(socket)
         watched.close()
 
     def close(self) -> None:
@@ -439,47 +410,47 @@ class Link:
         self._dealer = self._topic = None
 
 
-class Following:
-    """A link, waited on by the consumer's thread."""
+class SocketSource:
+    """A subscription's events from a daemon; the consumer's thread waits for them."""
 
     def __init__(self, endpoint: str, follower: Follower) -> None:
-        self._link = Link(endpoint, follower)
-        weakref.finalize(self, self._link.close)  # else its sockets end in any order, see Watched
+        self._sockets = FollowerSockets(endpoint, follower)
+        # Left to the collector, its sockets would be closed in any order, see MonitoredSocket.
+        weakref.finalize(self, self._sockets.close)
         self._follower = follower
         self._woken = False
-        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_read, self._wake_write = socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
         self._wake_lock = threading.RLock()  # a signal handler may stop what it interrupts
 
-    def fetch(self, seconds: float | None) -> list[Event]:
-        cursor = self._follower.cursor
-        before = (cursor.place, cursor.at_end)
+    def fetch(self, seconds: float | None) -> None:
+        delivery = self._follower.delivery
         until_s = None if seconds is None else time.monotonic() + seconds
         while True:
             now_s = time.monotonic()
-            events = self._link.pump(now_s)
-            if events or self._woken or before != (cursor.place, cursor.at_end):
-                self._woken = False
-                return events
-            if self._link.ready:
+            self._sockets.pump(now_s)
+            if delivery.changed or self._woken:
+                self._woken = delivery.changed = False
+                return
+            if self._sockets.ready:
                 continue
-            wait_s = self._link.wait_s(now_s)
+            wait_s = self._sockets.wait_s(now_s)
             if until_s is not None:
                 if now_s >= until_s:
-                    return []
+                    return
                 wait_s = min(wait_s, until_s - now_s)
             self._wait(wait_s)
 
     def _wait(self, seconds: float) -> None:
         wake = self._wake_read.fileno()
-        items: list[tuple[Any, int]] = [(made, zmq.POLLIN) for made in self._link.sockets()]
+        items: list[tuple[Any, int]] = [(each, zmq.POLLIN) for each in self._sockets.sockets()]
         items.append((wake, zmq.POLLIN))
-        for found, _ in zmq.zmq_poll(items, int(seconds * 1000) + 1):
-            if found == wake:
+        for signalled, _ in zmq.zmq_poll(items, int(seconds * 1000) + 1):
+            if signalled == wake:
                 self._wake_read.recv(64)
             else:
-                self._link.signalled.add(found)
+                self._sockets.signalled.add(signalled)
 
     def hurry(self) -> None:
         self._follower.hurry()
@@ -498,7 +469,7 @@ class Following:
                     return
 
     def close(self) -> None:
-        self._link.close()
+        self._sockets.close()
         with self._wake_lock:
             self._wake_read.close()
             self._wake_write.close()

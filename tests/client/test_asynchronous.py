@@ -21,7 +21,8 @@ from daemon import Daemon, Raw
 from fakes import FakeDaemon, free_endpoint, ok_head, refusal
 
 import rewind
-from rewind.client import requests as session
+from rewind.client import requests
+from rewind.client.follow import LIVE
 
 
 class Loop:
@@ -221,7 +222,7 @@ def test_unavailable_carries_append_id_which_makes_the_retry_harmless() -> None:
 def test_a_silent_connection_is_replaced_and_all_is_sent_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(session, "ATTEMPT_S_MIN", 0.2)
+    monkeypatch.setattr(requests, "ATTEMPT_S_MIN", 0.2)
 
     async def main(fake: FakeDaemon) -> None:
         async with rewind.connect_async(fake.endpoint) as client:
@@ -342,7 +343,7 @@ def test_a_subscription_let_go_closes_its_sockets(daemon: Daemon) -> None:
     async def let_go(client: rewind.AsyncClient) -> list[zmq.Socket[bytes]]:
         subscription = client.subscribe()
         await go_live(client, subscription)
-        return subscription._source._link.sockets()  # type: ignore[attr-defined]
+        return subscription._source._sockets.sockets()  # type: ignore[attr-defined]
 
     async def in_its_loop() -> None:
         async with rewind.connect_async(daemon.endpoints["incoming"]) as client:
@@ -355,7 +356,7 @@ def test_a_subscription_let_go_closes_its_sockets(daemon: Daemon) -> None:
     client = rewind.connect_async(daemon.endpoints["incoming"])
     subscription = client.subscribe()
     asyncio.run(go_live(client, subscription))
-    sockets = subscription._source._link.sockets()  # type: ignore[attr-defined]
+    sockets = subscription._source._sockets.sockets()  # type: ignore[attr-defined]
     del subscription  # its loop has ended
     gc.collect()
     assert len(sockets) == 4 and all(made.closed for made in sockets)
@@ -364,12 +365,12 @@ def test_a_subscription_let_go_closes_its_sockets(daemon: Daemon) -> None:
 
 async def go_live(client: rewind.AsyncClient, subscription: rewind.AsyncSubscription) -> int:
     """Append and consume until events come through the topic socket; the last position."""
-    link: Any = subscription._source._link  # type: ignore[attr-defined]
+    follower: Any = subscription._source._follower  # type: ignore[attr-defined]
     while True:
         last = (await client.append("s", event())).last
         while (await anext(subscription)).position < last:
             pass
-        if link.follower.live:
+        if follower.state is LIVE:
             return last
 
 
@@ -391,7 +392,7 @@ def test_no_descriptor_stays_open(daemon: Daemon) -> None:
             subscription = client.subscribe()
             await client.append("s", event())
             assert (await anext(subscription)).position == 1
-            sockets.extend(subscription._source._link.sockets())  # type: ignore[attr-defined]
+            sockets.extend(subscription._source._sockets.sockets())  # type: ignore[attr-defined]
         await asyncio.sleep(0)
 
     asyncio.run(main())
@@ -498,7 +499,7 @@ def appended(frames: list[bytes], first: int = 1) -> list[bytes]:
 
 
 def test_a_late_answer_is_welcome(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "ATTEMPT_S_MIN", 0.1)
+    monkeypatch.setattr(requests, "ATTEMPT_S_MIN", 0.1)
     held: list[list[bytes]] = []
 
     def answer(frames: list[bytes], fake: FakeDaemon) -> list[bytes] | None:

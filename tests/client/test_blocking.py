@@ -20,7 +20,8 @@ from daemon import Daemon, Raw
 from fakes import FakeDaemon, FakeFeed, free_endpoint, ok_head, pack, refusal
 
 import rewind
-from rewind.client import requests as session
+from rewind.client import follow, requests
+from rewind.client.follow import LIVE, Follower
 
 
 @pytest.fixture
@@ -39,8 +40,8 @@ class TestContract(ClientContract):
     pass
 
 
-def follower(subscription: Any) -> session.Follower:
-    found: session.Follower = subscription._source._follower
+def follower(subscription: Any) -> Follower:
+    found: Follower = subscription._source._follower
     return found
 
 
@@ -78,7 +79,7 @@ def test_ipc_subscription(tmp_path: Path) -> None:
     with Daemon("memory:", *options), rewind.connect(f"ipc://{tmp_path}/i") as client:
         subscription = client.subscribe()
         with consuming(subscription) as consumer:
-            eventually(lambda: follower(subscription).live)
+            eventually(lambda: follower(subscription).state is LIVE)
             last = client.append("s", [event(), event()]).last
             assert subscription.wait_for(last, PATIENCE_S)
             assert consumer.positions == [1, 2]
@@ -123,7 +124,7 @@ def test_append_after_unavailable_is_stored_once(tmp_path: Path) -> None:
 def test_a_lost_answer_is_asked_for_again_with_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(session, "ATTEMPT_S_MIN", 0.1)
+    monkeypatch.setattr(requests, "ATTEMPT_S_MIN", 0.1)
     reply = {"first": 1, "last": 1, "versions": {"s": 1}, "duplicate": True, "durability": "fsync"}
 
     def answer(frames: list[bytes], fake: FakeDaemon) -> list[bytes] | None:
@@ -326,8 +327,8 @@ def test_no_socket_stays_open(daemon: Daemon) -> None:
     subscription = client.subscribe()
     client.append("s", event())
     assert next(subscription).position == 1
-    link: Any = subscription._source._link  # type: ignore[attr-defined]
-    sockets = [*link.sockets(), *(each._socket for each in client._transport._idle)]  # type: ignore[attr-defined]
+    sockets_of: Any = subscription._source._sockets  # type: ignore[attr-defined]
+    sockets = [*sockets_of.sockets(), *(each._socket for each in client._transport._idle)]  # type: ignore[attr-defined]
     assert len(sockets) >= 3
     client.close()
     assert all(made.closed for made in sockets)
@@ -340,7 +341,7 @@ def test_subscription_goes_live_and_needs_no_reads(client: rewind.Client) -> Non
     fill(client, 10)
     subscription = client.subscribe()
     with consuming(subscription) as consumer:
-        eventually(lambda: follower(subscription).live)
+        eventually(lambda: follower(subscription).state is LIVE)
         asked = follower(subscription)._requests
         for _ in range(500):
             last = client.append("s", event()).last
@@ -354,7 +355,7 @@ def test_subscription_survives_the_daemons_absence(durable: Daemon) -> None:
         durable.kill()
         subscription = client.subscribe()
         with consuming(subscription) as consumer:
-            eventually(lambda: follower(subscription)._told)  # it has noticed
+            eventually(lambda: follower(subscription)._absence_logged)  # it has noticed
             durable.start()
             last = client.append("s", event()).last
             assert subscription.wait_for(last, PATIENCE_S)
@@ -405,7 +406,7 @@ def test_other_store_raises_store_changed(daemon: Daemon, filters: dict[str, Any
         consumer = Consumer(subscription)
         assert subscription.wait_caught_up(PATIENCE_S)
         if not filters:
-            eventually(lambda: follower(subscription).live)
+            eventually(lambda: follower(subscription).state is LIVE)
         daemon.restart()
         fill(client, 10)
         consumer.join()
@@ -464,7 +465,7 @@ def go_live(fed: rewind.Client, feed: FakeFeed, count: int) -> tuple[Any, Consum
     consumer = Consumer(subscription)
     feed.wait_for_subscriber()
     feed.head(count)
-    eventually(lambda: follower(subscription).live)
+    eventually(lambda: follower(subscription).state is LIVE)
     assert subscription.wait_for(count, PATIENCE_S)
     return subscription, consumer
 
@@ -516,7 +517,7 @@ def test_repetitions_and_nonsense_in_the_feed_do_no_harm(
 def test_silent_topic_socket_is_replaced_by_reads(
     daemon: Daemon, fed: rewind.Client, feed: FakeFeed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "SILENCE_S", 0.2)
+    monkeypatch.setattr(follow, "SILENCE_S", 0.2)
     fill(fed, 3)
     subscription, consumer = go_live(fed, feed, 3)
     fill(fed, 2)  # and not a word of it on the feed
@@ -526,7 +527,7 @@ def test_silent_topic_socket_is_replaced_by_reads(
 
     def goes_live() -> bool:  # said until the new socket has subscribed
         feed.head(7)
-        return follower(subscription).live
+        return follower(subscription).state is LIVE
 
     eventually(goes_live)
     assert consumer.positions == list(range(1, 8))
@@ -542,7 +543,7 @@ def test_unreachable_topic_socket_is_done_without(daemon: Daemon) -> None:
                 last = client.append("s", event()).last
                 assert subscription.wait_for(last, PATIENCE_S)
             assert consumer.positions == list(range(1, 21))
-            assert not follower(subscription).live
+            assert follower(subscription).state is not LIVE
 
 
 def test_a_feed_whose_daemon_is_not_proven_is_not_trusted(
@@ -556,7 +557,7 @@ def test_a_feed_whose_daemon_is_not_proven_is_not_trusted(
     assert subscription.wait_for(2, PATIENCE_S)
     foreign = records(daemon, 1)[0]
     feed.publish(b"s", foreign)
-    eventually(lambda: follower(subscription).live)
+    eventually(lambda: follower(subscription).state is LIVE)
     assert consumer.positions == [1, 2]
     subscription.stop()
     consumer.join()
@@ -605,7 +606,7 @@ def test_subscriptions_let_go_while_the_daemon_dies_harm_nobody() -> None:
 def test_late_answers_of_a_subscription_open_a_new_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(session, "REPLY_S", 0.1)
+    monkeypatch.setattr(follow, "REPLY_S", 0.1)
     with FakeDaemon(lambda frames, fake: None) as fake, rewind.connect(fake.endpoint) as client:
         subscription = client.subscribe()
         with consuming(subscription):

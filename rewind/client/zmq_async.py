@@ -1,0 +1,311 @@
+"""ZeroMQ for the asyncio client: one DEALER for all calls, and a subscription's source.
+
+Many calls are in flight on one socket, told apart by request id. The sockets are plain ones whose
+descriptors the event loop watches, which needs a loop with ``add_reader`` (every one but Windows'
+Proactor). A descriptor signals changes, not states: each socket is read until it is empty before it
+is waited for.
+
+What to send and what an answer means is decided in outstanding.py and follow.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import zmq
+
+from rewind.client.follow import Delivery, Follower
+from rewind.client.outstanding import Outstanding
+from rewind.client.requests import Call, closed
+from rewind.client.zmq_blocking import (
+    NOW,
+    FollowerSockets,
+    ZmqSocket,
+    connect_socket,
+    new_socket,
+    readable,
+    send_request,
+)
+from rewind.wire.messages import receive, sender
+from rewind.wire.replies import Reply
+
+UNSENT_MAX = 10_000  # messages in the socket: every call in flight, sent again a few times
+DRAIN_MAX = 256  # answers taken before the loop gets its turn
+ASKS_MAX = 3  # questions whether more has arrived; an ``Again`` costs as much as so many
+
+
+class AsyncConnection:
+    """One DEALER socket with many calls in flight. Opened by the first call, in its loop."""
+
+    def __init__(self, endpoint: str, topic_endpoint: str | None = None) -> None:
+        self._endpoint = endpoint
+        self._topic_endpoint = topic_endpoint
+        self._outstanding = Outstanding(endpoint)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._socket: ZmqSocket | None = None
+        self._send_frame: Any = None
+        self._descriptor = -1
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_s = math.inf
+        self._drain_due = False
+        self._send_due = False
+        self._closed = False
+
+    def ask(self, call: Call[Any]) -> None:
+        if self._closed:
+            raise closed()
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+            self._open()
+        elif loop is not self._loop:
+            raise RuntimeError("this AsyncClient is used in another event loop: make one for each")
+        call.waiter = loop.create_future()
+        self._outstanding.ask(call, time.monotonic())
+        if call.command == b"APPEND":
+            self._send_soon()  # together with those of the tasks that are about to append
+        else:
+            self._send()
+
+    async def answer(self, call: Call[Any]) -> Reply:
+        self._outstanding.expect(call, time.monotonic())
+        self._look_at(self._outstanding.due_s)
+        try:
+            await call.waiter
+        finally:
+            self.forget(call)
+        return call.result()
+
+    def forget(self, call: Call[Any]) -> None:
+        if call.outcome is None:
+            self._outstanding.forget(call)
+            self._send_soon()
+
+    def follow(self, delivery: Delivery) -> AsyncSocketSource:
+        if self._closed:
+            raise closed()
+        return AsyncSocketSource(
+            FollowerSockets(
+                self._endpoint, Follower(delivery, self._endpoint, self._topic_endpoint)
+            )
+        )
+
+    async def close(self) -> None:
+        self._closed = True
+        _wake(self._outstanding.fail(closed()))
+        if self._timer is not None:
+            self._timer.cancel()
+        self._shut()
+
+    # Sending
+
+    def _send_soon(self) -> None:
+        if not self._send_due and self._outstanding.waiting:
+            assert self._loop is not None
+            self._send_due = True
+            self._loop.call_soon(self._send)
+
+    def _send(self) -> None:
+        self._send_due = False
+        if self._socket is None or self._loop is None:
+            return
+        for message in self._outstanding.to_send():
+            try:
+                send_request(self._send_frame, *message)
+            except zmq.Again:  # nobody takes it; that no answer comes is all there is to say
+                break
+        # Sending may have taken note of an arrival, which the descriptor then keeps to itself.
+        if not self._drain_due and readable(self._socket):
+            self._drain_due = True
+            self._loop.call_soon(self._drain)
+
+    # The time
+
+    def _look_at(self, due_s: float) -> None:
+        """See then to what is late. One timer for all: most calls are answered before."""
+        if due_s < self._timer_s:
+            assert self._loop is not None
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_s = due_s
+            self._timer = self._loop.call_later(due_s - time.monotonic(), self._time_up)
+
+    def _time_up(self) -> None:
+        self._timer, self._timer_s = None, math.inf
+        settled, silent = self._outstanding.overdue(time.monotonic())
+        _wake(settled)
+        if silent:
+            self._shut()
+            self._open()
+        self._send()
+        self._look_at(self._outstanding.due_s)
+
+    # The socket
+
+    def _open(self) -> None:
+        assert self._loop is not None
+        self._socket = new_socket(zmq.DEALER, self._endpoint, {zmq.SNDHWM: UNSENT_MAX})
+        connect_socket(self._socket, self._endpoint)
+        self._send_frame = sender(self._socket)
+        self._descriptor = int(self._socket.getsockopt(zmq.FD))
+        self._loop.add_reader(self._descriptor, self._drain)
+
+    def _shut(self) -> None:
+        if self._socket is None or self._loop is None:
+            return
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._descriptor)
+        self._socket.close()
+        self._socket = None
+
+    def _drain(self) -> None:
+        """Take the answers that have arrived, until there are none."""
+        self._drain_due = False
+        if self._socket is None or self._loop is None:
+            return
+        outstanding, recv = self._outstanding, self._socket.recv
+        for taken in range(DRAIN_MAX):
+            if 0 < taken <= ASKS_MAX and not readable(self._socket):
+                break
+            try:
+                frames = receive(recv, NOW)
+            except zmq.Again:
+                break
+            _wake(outstanding.received(frames, time.monotonic()))
+        else:
+            self._drain_due = True
+            self._loop.call_soon(self._drain)
+        self._send_soon()
+        self._look_at(outstanding.due_s)
+
+
+def _wake(settled: Iterable[Call[Any]]) -> None:
+    """Let those go on who wait for these calls."""
+    for call in settled:
+        if not call.waiter.done():
+            call.waiter.set_result(None)
+
+
+class AsyncSocketSource:
+    """A subscription's events from a daemon; the event loop waits for them.
+
+    The loop watches every socket for as long as it lives, and one timer goes off when the first
+    thing may be due: while events come, a fetch costs the loop no change. Both only act while
+    somebody fetches, so that no more is taken in than is asked for.
+    """
+
+    def __init__(self, sockets: FollowerSockets) -> None:
+        self._sockets = sockets
+        sockets.opened, sockets.closing = self._watch, self._unwatch
+        sockets.asks_max = ASKS_MAX
+        self._follower = sockets.follower
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiter: asyncio.Future[None] | None = None  # while somebody fetches
+        self._woken = False  # that fetch is to return
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_s = math.inf
+        self._due = True  # something may be there, or has to be done, at the next fetch
+
+    async def fetch(self, seconds: float | None) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif loop is not self._loop:
+            raise RuntimeError("this subscription is used in another event loop: make one for each")
+        delivery = self._follower.delivery
+        enough = None if seconds is None else loop.call_later(seconds, self.wake)
+        try:
+            while True:
+                if self._due:
+                    self._pump()
+                if self._woken or delivery.changed:
+                    return
+                self._waiter = loop.create_future()
+                await self._waiter
+        finally:
+            self._waiter = None
+            self._woken = delivery.changed = False
+            if enough is not None:
+                enough.cancel()
+
+    def _look(self) -> None:
+        """Something arrived, or is due: let who fetches see to it, now or the next time.
+
+        It is not received here: that would keep the first of many subscriptions waiting until the
+        last one has received.
+        """
+        self._due = True
+        self._resume()
+
+    def _resume(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _pump(self) -> None:
+        """Receive and send, until there is news or nothing left to do."""
+        sockets, delivery = self._sockets, self._follower.delivery
+        now_s = time.monotonic()
+        while True:
+            sockets.pump(now_s)  # when this fails, something is still due
+            self._due = sockets.ready
+            if delivery.changed or not self._due:
+                break
+        self._look_at(now_s, now_s + sockets.wait_s(now_s))
+
+    # The timer: moved when something is due earlier, else left to find out when it goes off.
+
+    def _look_at(self, now_s: float, due_s: float) -> None:
+        if due_s >= self._timer_s:
+            return
+        assert self._loop is not None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(due_s - now_s, self._time_up)
+        self._timer_s = due_s
+
+    def _time_up(self) -> None:
+        self._timer = None
+        self._timer_s = math.inf
+        self._look()
+
+    # The sockets
+
+    def _watch(self, socket: ZmqSocket) -> None:
+        assert self._loop is not None
+        self._loop.add_reader(int(socket.getsockopt(zmq.FD)), self._signalled, socket)
+
+    def _unwatch(self, socket: ZmqSocket) -> None:
+        assert self._loop is not None
+        if not self._loop.is_closed():
+            self._loop.remove_reader(int(socket.getsockopt(zmq.FD)))
+
+    def _signalled(self, socket: ZmqSocket) -> None:
+        """It may have something. Once asked, its descriptor falls silent until there is more."""
+        if readable(socket):
+            self._sockets.signalled.add(socket)
+            self._look()
+
+    def hurry(self) -> None:
+        self._follower.hurry()
+        self._look()
+
+    def wake(self) -> None:
+        if self._waiter is not None:
+            self._woken = True
+            self._resume()
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._sockets.close()
+
+    def abandon(self) -> None:
+        """The loop would watch the sockets for ever; and see ``MonitoredSocket``."""
+        if self._loop is not None and self._loop.is_running():
+            self._loop.call_soon_threadsafe(self.close)
+        else:
+            self.close()

@@ -1,0 +1,50 @@
+"""A daemon made of its parts, without sockets: for tests of a client's decisions."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from rewind.backends.memory import Store as MemoryStore
+from rewind.client import requests
+from rewind.events import Append, AppendEvent, Record
+from rewind.store import Store
+from rewind.wire.envelope import decode_request
+from rewind.wire.native import Info
+from rewind.wire.replies import encode_ok, encode_read, info_body
+
+WHERE = "tcp://127.0.0.1:1"
+
+
+class Answers:
+    """A store that answers requests as the daemon does."""
+
+    def __init__(self) -> None:
+        self.backend = MemoryStore()
+        self.store = Store(self.backend)
+
+    def append(self, count: int = 1, stream: str = "s") -> list[Record]:
+        events = tuple(AppendEvent(None, stream, "t", (), {}, b"") for _ in range(count))
+        return self.store.append([Append(events)])[1]
+
+    def answer(self, command: bytes, request_id: bytes, body: bytes) -> list[bytes]:
+        request = decode_request([b"i", b"", command, request_id, body])
+        if isinstance(request.body, Info):
+            return encode_ok(request, info(self.store.id, self.store.head))[2:]
+        return encode_read(request, self.store.read(request.body))[2:]
+
+    def reply(self, asked: Any) -> Any:
+        return requests.parse_reply(self.answer(asked.command, b"", asked.body), WHERE)[1]
+
+
+def info(store_id: uuid.UUID, head: int = 0) -> dict[str, Any]:
+    return info_body(
+        release="1",
+        store_id=store_id,
+        backend="memory",
+        durability="memory",
+        head=head,
+        endpoints={"topic": ["tcp://127.0.0.1:2"]},
+        event_bytes_max=1,
+        insecure=False,
+    )

@@ -1,0 +1,311 @@
+"""Following a store over lost connections and messages: without a socket, a thread or a clock."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import msgspec
+import pytest
+from answers_by_hand import WHERE, Answers
+
+from rewind.client import follow
+from rewind.client.follow import LIVE, Delivery, Follower
+from rewind.client.requests import PAUSE_S_MIN, Call
+from rewind.errors import Internal, StoreChanged
+from rewind.events import Record
+from rewind.wire.native import Read
+
+pack = msgspec.msgpack.encode
+unpack = msgspec.msgpack.decode
+
+
+class Shell:
+    """Drives a ``Follower`` the way sockets do, by hand."""
+
+    def __init__(self, answers: Answers, follower: Follower) -> None:
+        self.answers = answers
+        self.follower = follower
+        self.now_s = 0.0
+        self.asked: list[tuple[bytes, bytes, bytes]] = []
+        self.got: list[int] = []
+
+    def ask(self) -> dict[str, Any] | None:
+        """Send what is due; its body."""
+        request = self.follower.request(self.now_s)
+        if request is None:
+            return None
+        self.asked.append(request)
+        return {"command": request[0].decode(), **unpack(request[2])}
+
+    def answer(self) -> None:
+        """Answer the last request."""
+        self.replied(self.answers.answer(*self.asked[-1]))
+
+    def replied(self, frames: list[bytes]) -> None:
+        self.follower.replied(frames, self.now_s)
+        self._take()
+
+    def _take(self) -> None:
+        self.got += [each.position for each in self.follower.delivery.take(10**6)]
+
+    def publish(self, *records: Record) -> None:
+        for record in records:
+            stream = record.event.stream.encode()
+            self.follower.published(stream, record.encoded, self.now_s)
+            self._take()
+
+
+def shell(**filters: Any) -> Shell:
+    return Shell(Answers(), Follower(Delivery(Read(**filters)), WHERE))
+
+
+def live() -> Shell:
+    made = shell()
+    made.ask()
+    made.answer()
+    assert made.follower.topic_due(made.now_s)
+    made.follower.heard = True
+    made.ask()
+    made.answer()
+    assert made.follower.state is LIVE
+    return made
+
+
+def test_a_connection_begins_with_info_and_reads_until_the_end() -> None:
+    made = shell()
+    made.answers.append(2_500)
+    assert made.ask() == {"command": "INFO"}
+    assert made.ask() is None  # one request at a time
+    made.answer()
+    for after in (0, 2_000):
+        asked = made.ask()
+        assert asked is not None and asked.get("after", 0) == after and "wait_ms" not in asked
+        made.answer()
+    assert made.got == list(range(1, 2_501))
+    asked = made.ask()
+    assert asked is not None and asked["wait_ms"] == follow.PROBE_MS
+
+
+def test_it_goes_live_only_when_the_topic_socket_was_heard_before_the_read() -> None:
+    made = shell()
+    made.ask(), made.answer()
+    assert made.follower.topic == "tcp://127.0.0.1:2"
+    assert made.ask() is not None
+    made.follower.heard = True  # while a READ is under way, which proves nothing
+    made.answer()
+    assert made.follower.state is not LIVE
+    asked = made.ask()
+    assert asked is not None and "wait_ms" not in asked
+    made.answer()
+    assert made.follower.state is LIVE and made.ask() is None
+
+
+def test_a_waiting_read_is_given_up_when_the_topic_socket_speaks() -> None:
+    made = shell()
+    for _ in range(2):
+        made.ask(), made.answer()
+    asked = made.ask()
+    assert asked is not None and asked["wait_ms"] == follow.PROBE_MS
+    waiting = made.asked[-1]
+    made.follower.heard = True
+    asked = made.ask()
+    assert asked is not None and "wait_ms" not in asked
+    before = list(made.got)
+    made.replied(made.answers.answer(*waiting))  # too late
+    assert made.got == before
+    made.answer()
+    assert made.follower.state is LIVE
+
+
+def test_live_events_are_taken_in_order_once() -> None:
+    made = live()
+    first, second, third = made.answers.append(3)
+    made.publish(first, first, second, first, third)
+    assert made.got == [1, 2, 3] and made.follower.state is LIVE and made.follower.delivery.at_end
+
+
+def test_a_hole_is_read_back() -> None:
+    made = live()
+    _, _, third = made.answers.append(3)
+    made.publish(third)
+    assert made.got == [] and made.follower.state is not LIVE and not made.follower.delivery.at_end
+    made.ask(), made.answer()
+    assert made.got == [1, 2, 3] and made.follower.state is LIVE
+
+
+def test_a_head_beyond_is_a_hole_and_one_behind_is_not() -> None:
+    made = live()
+    made.publish(*made.answers.append(3))
+    made.follower.published(b"$head", pack(2), 0.0)
+    made.follower.published(b"$head", pack(3), 0.0)
+    made.follower.published(b"$later", pack(9), 0.0)
+    assert made.follower.state is LIVE
+    made.follower.published(b"$head", pack(4), 0.0)
+    assert made.follower.state is not LIVE
+
+
+def test_silence_falls_back_to_waiting_reads() -> None:
+    made = live()
+    assert made.follower.wait_s(0.0, True) == follow.SILENCE_S
+    made.now_s = follow.SILENCE_S
+    asked = made.ask()
+    assert asked is not None and asked["wait_ms"] == follow.PROBE_MS
+    assert made.follower.topic_due(made.now_s) and made.follower.state is not LIVE
+
+
+@pytest.mark.parametrize(
+    "filters", [{"stream": "s"}, {"prefix": "s"}, {"types": ("t",)}, {"tags": ("t",)}]
+)
+def test_filtered_subscriptions_wait_with_reads(filters: dict[str, Any]) -> None:
+    made = shell(**filters)
+    for _ in range(2):
+        made.ask(), made.answer()
+    asked = made.ask()
+    assert asked is not None and asked["wait_ms"] == follow.WAIT_MS
+    assert made.follower.topic is None and not made.follower.topic_due(1e9)
+
+
+def test_hurry_asks_at_once_how_far_the_store_is() -> None:
+    made = shell(types=("never",))
+    for _ in range(2):
+        made.ask(), made.answer()
+    made.ask()
+    made.answers.append(3)
+    assert made.ask() is None
+    made.follower.hurry()
+    asked = made.ask()
+    assert asked is not None and "wait_ms" not in asked
+    made.answer()
+    assert made.follower.delivery.reached == 3 and made.got == []
+    asked = made.ask()
+    assert asked is not None and asked["wait_ms"] == follow.WAIT_MS
+
+
+def test_a_late_answer_is_a_lost_connection() -> None:
+    made = shell()
+    made.ask()
+    assert made.follower.wait_s(0.0, True) == follow.REPLY_S
+    assert not made.follower.late(follow.REPLY_S - 0.1) and made.follower.late(follow.REPLY_S)
+
+
+def test_lost_connections_are_opened_again_ever_more_slowly() -> None:
+    made = shell()
+    waits = []
+    for _ in range(8):
+        made.follower.lost(0.0, "test")
+        waits.append(made.follower.wait_s(0.0, False))
+    assert waits[0] == follow.REOPEN_S_MIN and waits[-1] == follow.REOPEN_S_MAX
+    assert waits == sorted(waits)
+    made.ask(), made.answer()
+    made.follower.lost(0.0, "test")
+    assert made.follower.wait_s(0.0, False) == follow.REOPEN_S_MIN
+
+
+def test_another_store_is_noticed_on_the_next_connection() -> None:
+    made = live()
+    made.follower.lost(0.0, "test")
+    made.answers = Answers()
+    made.ask()
+    with pytest.raises(StoreChanged, match="positions of one"):
+        made.answer()
+
+
+def test_a_head_behind_what_was_seen_is_another_store() -> None:
+    for filters in ({}, {"stream": "s"}):
+        made = shell(**filters)
+        made.follower.delivery.reached = 5
+        made.answers.append(4)
+        made.ask(), made.answer(), made.ask()
+        with pytest.raises(StoreChanged, match="older copy"):
+            made.answer()
+
+
+def test_overload_pauses_and_other_refusals_are_raised() -> None:
+    made = shell()
+    made.ask()
+    body = {"code": "overloaded", "message": "m", "retryable": True}
+    made.follower.replied([b"ERROR", made.asked[-1][1], pack(body)], 0.0)
+    assert made.ask() is None and made.follower.wait_s(0.0, True) == PAUSE_S_MIN
+    made.now_s = PAUSE_S_MIN
+    assert made.ask() == {"command": "INFO"}
+    with pytest.raises(Internal):
+        made.follower.replied(
+            [b"ERROR", made.asked[-1][1], pack({**body, "code": "internal"})], 0.0
+        )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_is_lost_nothing_is_missing_or_repeated(seed: int) -> None:
+    """Random appends, losses, repetitions, silences, broken connections and late answers."""
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    made = shell()
+    queue: list[Record] = []  # in the topic socket
+    waiting: list[tuple[bytes, bytes, bytes]] = []
+
+    def append() -> None:
+        for record in made.answers.append(chance.randint(1, 4)):
+            if made.follower.topic is not None and chance.random() < 0.8:
+                queue.extend([record] * chance.choice((1, 1, 1, 2)))
+
+    def topic() -> None:
+        made.follower.topic_due(made.now_s)
+        if made.follower.topic is not None:
+            made.follower.heard = made.follower.heard or chance.random() < 0.5
+        while made.follower.state is LIVE and queue:
+            made.publish(queue.pop(0))
+
+    def head() -> None:
+        if made.follower.state is LIVE and not queue:
+            made.follower.published(b"$head", pack(made.answers.store.head), made.now_s)
+
+    def ask() -> None:
+        made.ask()
+
+    def answer() -> None:
+        if made.asked:
+            waiting.append(made.asked[-1])
+            made.answer()
+        if waiting and chance.random() < 0.3:  # an answer to what nobody waits for any longer
+            made.replied(made.answers.answer(*chance.choice(waiting)))
+
+    def lose() -> None:
+        if chance.random() < 0.1:
+            queue.clear()
+            waiting.clear()
+            made.asked.clear()
+            made.follower.lost(made.now_s, "test")
+
+    def silence() -> None:
+        if chance.random() < 0.2:
+            made.now_s += 4.0
+
+    for _ in range(400):
+        chance.choice((append, topic, topic, head, ask, answer, lose, silence))()
+    for _ in range(20):  # in the end all is well
+        made.now_s += 4.0
+        made.ask()
+        if made.asked:
+            made.answer()
+    assert made.got == list(range(1, made.answers.store.head + 1))
+
+
+# Handing out
+
+
+def test_delivery_knows_what_was_handled() -> None:
+    answers = Answers()
+    answers.append(3)
+    delivery = Delivery(Read())
+    asked = Call(WHERE, b"READ", delivery.body(), lambda reply: reply, 1)
+    delivery.receive(answers.reply(asked), WHERE)
+    delivery.asked()
+    assert delivery and delivery.handled == 0
+    assert delivery.next().position == delivery.position == 1 and delivery.handled == 0
+    delivery.asked()
+    assert delivery.handled == 1 and not delivery.caught_up
+    assert [each.position for each in delivery.take(9)] == [2, 3]
+    assert not delivery.caught_up
+    delivery.asked()
+    assert delivery.handled == 3 and delivery.caught_up
