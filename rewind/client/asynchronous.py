@@ -8,14 +8,15 @@ the blocking client.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rewind.client.blocking import BATCH_EVENTS, ENDPOINT
 from rewind.client.follow import Delivery
-from rewind.client.pages import EventPages, StreamPages, filters
+from rewind.client.pages import AskedAhead, EventPages, Pages, StreamPages, filters
 from rewind.client.requests import TIMEOUT_S, Call, Id, Info, Requests, to_stream
 from rewind.endpoints import check_endpoint
 from rewind.errors import Closed
@@ -25,6 +26,7 @@ from rewind.wire.replies import Reply
 
 if TYPE_CHECKING:
     from rewind.client.embedded import Embedded
+    from rewind.client.zmq_async import AsyncConnection, AsyncSocketSource
 
 T = TypeVar("T")
 
@@ -48,44 +50,16 @@ def open_async(url: str) -> AsyncClient:
     return AsyncClient(AsyncEmbedded(Embedded(url)), Requests(url, TIMEOUT_S))
 
 
-class AsyncSource(Protocol):
-    """Where a subscription's events come from; see ``blocking.Source``."""
-
-    async def fetch(self, seconds: float | None) -> None:
-        """As ``blocking.Source`` does. A cancelled fetch loses no event."""
-
-    def hurry(self) -> None: ...
-
-    def wake(self) -> None: ...
-
-    def close(self) -> None: ...
-
-    def abandon(self) -> None:
-        """Close, in any thread: nobody has the subscription any longer. Harmless after ``close``."""
-
-
-class AsyncTransport(Protocol):
-    """How calls get to a store, and the answers back; see ``blocking.Transport``."""
-
-    def ask(self, call: Call[Any]) -> None: ...
-
-    async def answer(self, call: Call[Any]) -> Reply: ...
-
-    def forget(self, call: Call[Any]) -> None: ...
-
-    def follow(self, delivery: Delivery) -> AsyncSource: ...
-
-    async def close(self) -> None: ...
-
-
 class AsyncClient:
     """A connection to an event store; made by ``connect_async`` or ``open_async``.
 
-    Its calls, parameters and errors are those of ``Client``. An asynchronous context manager; for
-    the tasks of one event loop. A cancelled append may have been stored.
+    Its calls, parameters and errors are those of ``Client``, and its transports and sources keep the
+    contract of ``blocking.Transport`` and ``blocking.Source``, with coroutines that wait. An
+    asynchronous context manager; for the tasks of one event loop. A cancelled append may have been
+    stored.
     """
 
-    def __init__(self, transport: AsyncTransport, requests: Requests) -> None:
+    def __init__(self, transport: AsyncConnection | AsyncEmbedded, requests: Requests) -> None:
         self._transport = transport
         self._requests = requests
         self._subscriptions: weakref.WeakSet[AsyncSubscription] = weakref.WeakSet()
@@ -205,35 +179,25 @@ class AsyncClient:
         self._transport.ask(call)
         return call.decode(await self._transport.answer(call))
 
-    async def _pages(self, pages: EventPages | StreamPages) -> AsyncIterator[Any]:
+    async def _pages(self, pages: Pages) -> AsyncIterator[Any]:
         """Items of page after page; the next one is under way while the caller has this one."""
-        call = pages.call()
-        if call is not None:
-            self._transport.ask(call)
-        try:
-            while call is not None:
-                items = call.decode(await self._transport.answer(call))
-                call = pages.call()
-                if call is not None:
-                    self._transport.ask(call)
-                for item in items:
+        with AskedAhead(self._transport, pages) as ahead:
+            while ahead.call is not None:
+                for item in ahead.take(await self._transport.answer(ahead.call)):
                     yield item
-        finally:
-            if call is not None:
-                self._transport.forget(call)
 
 
 class AsyncSubscription:
     """Events without end; ``Subscription`` for asyncio. One task of one loop iterates over it."""
 
-    def __init__(self, source: AsyncSource, delivery: Delivery) -> None:
+    def __init__(self, source: AsyncSocketSource | AsyncEmbeddedSource, delivery: Delivery) -> None:
         self._source = source
         self._delivery = delivery
         self._stopped = False
         self._ended = False
         self._fetching = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._moved = asyncio.Event()  # the consumer has got further, or it is over
         weakref.finalize(self, source.abandon)
 
     @property
@@ -293,27 +257,15 @@ class AsyncSubscription:
 
     def _asked(self) -> None:
         self._delivery.asked()
-        if self._waiters:
-            self._tell()
-
-    def _tell(self) -> None:
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._moved.set()
 
     async def _wait(self, ready: Callable[[], bool], timeout: float | None) -> bool:
-        self._loop = loop = asyncio.get_running_loop()
-        try:
+        self._loop = asyncio.get_running_loop()
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while not ready() and not self._ended:
-                    waiter: asyncio.Future[None] = loop.create_future()
-                    self._waiters.add(waiter)
-                    try:
-                        await waiter
-                    finally:
-                        self._waiters.discard(waiter)
-        except TimeoutError:
-            pass
+                    self._moved.clear()
+                    await self._moved.wait()
         return ready()
 
     async def _fill(self, seconds: float | None) -> bool:
@@ -348,7 +300,7 @@ class AsyncSubscription:
     def _end(self) -> None:
         self._stopped = self._ended = True
         self._source.close()
-        self._tell()
+        self._moved.set()
 
 
 # --- a store in this process --------------------------------------------------------
@@ -419,5 +371,4 @@ class AsyncEmbeddedSource:
     def close(self) -> None:
         self._embedded.unlisten(self._tell)
 
-    def abandon(self) -> None:
-        self.close()
+    abandon = close

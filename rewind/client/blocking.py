@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 from rewind.client.follow import Delivery
-from rewind.client.pages import EventPages, StreamPages, filters
+from rewind.client.pages import AskedAhead, EventPages, Pages, StreamPages, filters
 from rewind.client.requests import TIMEOUT_S, Call, Id, Info, Requests, to_stream
 from rewind.endpoints import check_endpoint
 from rewind.errors import Closed
@@ -251,21 +251,11 @@ class Client:
         self._transport.ask(call)
         return call.decode(self._transport.answer(call))
 
-    def _pages(self, pages: EventPages | StreamPages) -> Iterator[Any]:
+    def _pages(self, pages: Pages) -> Iterator[Any]:
         """Items of page after page; the next one is under way while the caller has this one."""
-        call = pages.call()
-        if call is not None:
-            self._transport.ask(call)
-        try:
-            while call is not None:
-                items = call.decode(self._transport.answer(call))
-                call = pages.call()
-                if call is not None:
-                    self._transport.ask(call)
-                yield from items
-        finally:
-            if call is not None:
-                self._transport.forget(call)
+        with AskedAhead(self._transport, pages) as ahead:
+            while ahead.call is not None:
+                yield from ahead.take(self._transport.answer(ahead.call))
 
 
 class Subscription:

@@ -17,6 +17,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from rewind.backends import open_backend
 from rewind.client.follow import Delivery
 from rewind.client.requests import Call, closed, parse_reply
@@ -137,9 +139,9 @@ class Embedded:
             while queued.outcome is None:  # else the one before us has committed ours with its own
                 self.check_open()
                 self._commit()
-        if isinstance(queued.outcome, BaseException):
-            raise queued.outcome
-        return queued.outcome
+        if isinstance(queued.outcome, Appended):
+            return queued.outcome
+        raise queued.outcome
 
     def _commit(self) -> None:
         """Make what is queued durable in one commit, and say so to those who wait for it."""
@@ -176,14 +178,11 @@ class Embedded:
         )
 
 
-class _Queued:
-    """An append that waits for its commit."""
+class _Queued(msgspec.Struct, eq=False):
+    """An append that waits for its commit; its outcome is an ``Appended`` or what to raise."""
 
-    __slots__ = ("append", "outcome")
-
-    def __init__(self, append: Append) -> None:
-        self.append = append
-        self.outcome: Appended | BaseException | None = None
+    append: Append
+    outcome: Any = None
 
 
 class EmbeddedSource:

@@ -108,16 +108,8 @@ class Delivery:
         return [self.next() for _ in range(min(limit, len(self._events)))]
 
 
-class State(enum.Enum):
-    """What a ``Follower`` is doing; the table is at its head."""
-
-    AWAY = enum.auto()
-    CHECKING = enum.auto()
-    CATCHING_UP = enum.auto()
-    WAITING = enum.auto()
-    LIVE = enum.auto()
-
-
+# What a follower is doing; the table is in its docstring.
+State = enum.Enum("State", "AWAY CHECKING CATCHING_UP WAITING LIVE")
 AWAY, CHECKING, CATCHING_UP, WAITING, LIVE = State
 
 _TRANSITIONS = {

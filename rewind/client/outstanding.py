@@ -204,8 +204,7 @@ class Outstanding:
         for queue in (self._appends, self._others, self._messages, self._append_messages):
             queue.clear()
         for call in self._calls:
-            if not call.paused:
-                self._queue(call, now_s)
+            self._queue(call, now_s)
 
     def _drop_messages(self) -> None:
         """Forget the messages whose answers nobody waits for."""

@@ -7,6 +7,7 @@ this one's events. No sockets. Next: follow.py, for reads without an end.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import msgspec
 
@@ -24,10 +25,7 @@ class EventPages:
 
     def __init__(self, requests: Requests, read: Read) -> None:
         self._requests = requests
-        self._read = checked(read)
-        self._after = read.after
-        self._until = read.until
-        self._left = read.limit
+        self._rest = checked(read)
         self._head: int | None = None
         self._ended = read.limit == 0
 
@@ -35,39 +33,35 @@ class EventPages:
         """The request for the next page; None when there is none. Once for each page."""
         if self._ended:
             return None
-        limit = READ_LIMIT_MAX if self._left is None else min(self._left, READ_LIMIT_MAX)
-        page = msgspec.structs.replace(
-            self._read, after=self._after, until=self._until, limit=limit
-        )
+        left = self._rest.limit
+        limit = READ_LIMIT_MAX if left is None else min(left, READ_LIMIT_MAX)
+        page = msgspec.structs.replace(self._rest, limit=limit)
         return self._requests.call(b"READ", encode(page), self._receive)
 
     def _receive(self, reply: Reply) -> Iterable[Event]:
-        body = reply.body
+        body, rest = reply.body, self._rest
+        after, until, left = rest.after, rest.until, rest.limit
         if self._head is None:
             self._head = body["head"]
-            newest = body["version"] if self._read.stream is not None else body["head"]
-            self._until = newest if self._until is None else min(self._until, newest)
+            newest = body["version"] if rest.stream is not None else body["head"]
+            until = newest if until is None else min(until, newest)
         elif body["head"] < self._head:
             raise store_went_back(self._requests.where, body["head"], self._head)
-        if self._left is not None:
-            self._left -= body["count"]
-        if self._read.backwards:
-            self._until = body["next"]
+        if left is not None:
+            left -= body["count"]
+        if rest.backwards:
+            until = body["next"]
         else:
-            self._after = body["next"]
-        assert self._until is not None
-        self._ended = body["end"] or self._left == 0 or self._after >= self._until
-        return Undecoded(reply)
+            after = body["next"]
+        assert until is not None
+        self._ended = body["end"] or left == 0 or after >= until
+        self._rest = msgspec.structs.replace(rest, after=after, until=until, limit=left)
+        return _decoded_later(reply)
 
 
-class Undecoded:
-    """The events of an answer, decoded when they are iterated over: with the next request sent."""
-
-    def __init__(self, reply: Reply) -> None:
-        self._reply = reply
-
-    def __iter__(self) -> Iterator[Event]:
-        return iter(events_of(self._reply))
+def _decoded_later(reply: Reply) -> Iterator[Event]:
+    """The events, decoded when they are iterated over: with the next request on its way."""
+    yield from events_of(reply)
 
 
 class StreamPages:
@@ -88,6 +82,39 @@ class StreamPages:
     def _receive(self, reply: Reply) -> list[tuple[str, int]]:
         self._after = None if reply.body["end"] else reply.body["next"]
         return [(name, version) for name, version in reply.body["streams"]]
+
+
+Pages = EventPages | StreamPages
+
+
+class AskedAhead:
+    """The pages of a read, the next of them asked for while the caller handles this one."""
+
+    def __init__(self, transport: Any, pages: Pages) -> None:
+        """``transport``: a ``blocking.Transport``, or one for asyncio."""
+        self._transport = transport
+        self._pages = pages
+        self.call: Call[Any] | None = None
+
+    def __enter__(self) -> AskedAhead:
+        self._ask()
+        return self
+
+    def _ask(self) -> None:
+        self.call = self._pages.call()
+        if self.call is not None:
+            self._transport.ask(self.call)
+
+    def take(self, reply: Reply) -> Iterable[Any]:
+        """The items in the answer to ``call``, which is then the next one, or None at the end."""
+        assert self.call is not None
+        items: Iterable[Any] = self.call.decode(reply)
+        self._ask()
+        return items
+
+    def __exit__(self, *raised: object) -> None:
+        if self.call is not None:
+            self._transport.forget(self.call)
 
 
 def checked(read: Read) -> Read:

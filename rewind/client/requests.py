@@ -42,6 +42,7 @@ PAUSE_S_MIN, PAUSE_S_MAX = 0.02, 1.0  # between attempts that the daemon refused
 
 T = TypeVar("T")
 Id = uuid.UUID | str | bytes
+Pairs = Iterable[tuple[str, NewEvent]]
 
 
 class Info(msgspec.Struct, frozen=True):
@@ -130,14 +131,10 @@ class Call(msgspec.Struct, Generic[T], eq=False):
         return Unavailable(f"{what}: {advice}", self.append_id)
 
     def result(self) -> Reply:
-        """The reply, once the outcome is known; once. Raises what the outcome is otherwise."""
-        outcome, self.outcome = self.outcome, None  # or an error would hold the frame that holds it
-        if isinstance(outcome, Reply):
-            return outcome
-        try:
-            raise outcome
-        finally:
-            del outcome
+        """The reply, once the outcome is known. Raises what the outcome is otherwise."""
+        if isinstance(self.outcome, Reply):
+            return self.outcome
+        raise self.outcome
 
 
 # --- what a client asks ----------------------------------------------------------
@@ -148,13 +145,13 @@ class Requests:
 
     def __init__(self, where: str, timeout_s: float) -> None:
         self.where = where
-        self.timeout_s = timeout_s
+        self._timeout_s = timeout_s
         # Unknown until INFO says: what the daemon would take is not refused here.
         self._event_bytes_max = self._request_bytes_max = LIMITS["request_bytes"]
 
     def append(
         self,
-        pairs: Iterable[tuple[str, NewEvent]],
+        pairs: Pairs,
         expected: Mapping[str, int],
         append_id: Id | None,
         timeout_s: float | None,
@@ -166,31 +163,22 @@ class Requests:
             id = _append_id_of(append_id)
         elif not events or events[0][1].id is None:
             id = new_append_id()
-        append = Append(
-            tuple(
-                AppendEvent(
-                    None if event.id is None else event.id.bytes,
-                    stream,
-                    event.type,
-                    event.tags,
-                    event.metadata,
-                    event.data,
-                )
-                for stream, event in events
-            ),
-            id,
-            dict(expected),
-        )
+        carried = tuple(_append_event(stream, event) for stream, event in events)
+        append = Append(carried, id, dict(expected))
         body = _encode_append(append, self._event_bytes_max)
-        return self.call(b"APPEND", body, _appended, timeout_s, id, len(events))
+        call = self.call(b"APPEND", body, lambda reply: appended_of(reply.body))
+        call.append_id, call.events = id, len(events)
+        if timeout_s is not None:
+            call.timeout_s = timeout_s
+        return call
 
     def event(self, id: Id) -> Call[Event]:
         """One event by its id."""
-        return self.call(b"READ", encode(Read(id=uuid_of(id).bytes)), _only_event)
+        return self.call(b"READ", encode(Read(id=uuid_of(id).bytes)), lambda r: events_of(r)[0])
 
     def head(self) -> Call[int]:
         """The last position."""
-        return self.call(b"READ", encode(Read(limit=0)), _head)
+        return self.call(b"READ", encode(Read(limit=0)), lambda r: int(r.body["head"]))
 
     def info(self) -> Call[Info]:
         """What the daemon says of itself."""
@@ -202,28 +190,24 @@ class Requests:
         self._request_bytes_max = info.limits.get("request_bytes", self._request_bytes_max)
         return info
 
-    def call(
-        self,
-        command: bytes,
-        body: bytes,
-        decode: Callable[[Reply], T],
-        timeout_s: float | None = None,
-        append_id: bytes | None = None,
-        events: int = 0,
-    ) -> Call[T]:
+    def call(self, command: bytes, body: bytes, decode: Callable[[Reply], T]) -> Call[T]:
         """Any request. Raises ``TooLarge``."""
         if len(body) > self._request_bytes_max:
             raise TooLarge(
                 f"the request has {len(body)} bytes; at most {self._request_bytes_max} are "
                 "allowed: append fewer events at once"
             )
-        timeout_s = self.timeout_s if timeout_s is None else timeout_s
-        return Call(self.where, command, body, decode, timeout_s, append_id, events)
+        return Call(self.where, command, body, decode, self._timeout_s)
 
 
 def to_stream(stream: str, events: NewEvent | Iterable[NewEvent]) -> Iterable[tuple[str, NewEvent]]:
     """One or more events as the pairs that ``Requests.append`` takes."""
     return [(stream, event) for event in ((events,) if isinstance(events, NewEvent) else events)]
+
+
+def _append_event(stream: str, event: NewEvent) -> AppendEvent:
+    id = None if event.id is None else event.id.bytes
+    return AppendEvent(id, stream, event.type, event.tags, event.metadata, event.data)
 
 
 _chance = random.Random(os.urandom(32))  # the system's own costs a call to it for every append
@@ -289,18 +273,6 @@ def not_native(where: str, error: Exception) -> Unavailable:
         f"{where} answers, but not in Rewind's native protocol ({error}): "
         "is it another program, or an older Rewind?"
     )
-
-
-def _appended(reply: Reply) -> Appended:
-    return appended_of(reply.body)
-
-
-def _head(reply: Reply) -> int:
-    return int(reply.body["head"])
-
-
-def _only_event(reply: Reply) -> Event:
-    return events_of(reply)[0]
 
 
 def events_of(reply: Reply) -> list[Event]:

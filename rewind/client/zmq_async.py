@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import zmq
@@ -21,14 +21,13 @@ import zmq
 from rewind.client.follow import Delivery, Follower
 from rewind.client.outstanding import Outstanding
 from rewind.client.requests import Call, closed
-from rewind.client.zmq_blocking import (
+from rewind.client.zmq_sockets import (
     NOW,
     FollowerSockets,
     ZmqSocket,
-    connect_socket,
-    new_socket,
+    open_dealer,
     readable,
-    send_request,
+    send_calls,
 )
 from rewind.wire.messages import receive, sender
 from rewind.wire.replies import Reply
@@ -48,9 +47,7 @@ class AsyncConnection:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._socket: ZmqSocket | None = None
         self._send_frame: Any = None
-        self._descriptor = -1
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_s = math.inf
+        self._timer = LoopTimer(self._time_up)
         self._drain_due = False
         self._send_due = False
         self._closed = False
@@ -73,7 +70,7 @@ class AsyncConnection:
 
     async def answer(self, call: Call[Any]) -> Reply:
         self._outstanding.expect(call, time.monotonic())
-        self._look_at(self._outstanding.due_s)
+        self._timer.at(self._outstanding.due_s)
         try:
             await call.waiter
         finally:
@@ -97,8 +94,7 @@ class AsyncConnection:
     async def close(self) -> None:
         self._closed = True
         _wake(self._outstanding.fail(closed()))
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
         self._shut()
 
     # Sending
@@ -113,52 +109,35 @@ class AsyncConnection:
         self._send_due = False
         if self._socket is None or self._loop is None:
             return
-        for message in self._outstanding.to_send():
-            try:
-                send_request(self._send_frame, *message)
-            except zmq.Again:  # nobody takes it; that no answer comes is all there is to say
-                break
+        send_calls(self._send_frame, self._outstanding)
         # Sending may have taken note of an arrival, which the descriptor then keeps to itself.
         if not self._drain_due and readable(self._socket):
             self._drain_due = True
             self._loop.call_soon(self._drain)
 
-    # The time
-
-    def _look_at(self, due_s: float) -> None:
-        """See then to what is late. One timer for all: most calls are answered before."""
-        if due_s < self._timer_s:
-            assert self._loop is not None
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_s = due_s
-            self._timer = self._loop.call_later(due_s - time.monotonic(), self._time_up)
-
     def _time_up(self) -> None:
-        self._timer, self._timer_s = None, math.inf
+        """Something is late. One timer serves all calls: most are answered before."""
         settled, silent = self._outstanding.overdue(time.monotonic())
         _wake(settled)
         if silent:
             self._shut()
             self._open()
         self._send()
-        self._look_at(self._outstanding.due_s)
+        self._timer.at(self._outstanding.due_s)
 
     # The socket
 
     def _open(self) -> None:
         assert self._loop is not None
-        self._socket = new_socket(zmq.DEALER, self._endpoint, {zmq.SNDHWM: UNSENT_MAX})
-        connect_socket(self._socket, self._endpoint)
+        self._socket = open_dealer(self._endpoint, {zmq.SNDHWM: UNSENT_MAX})
         self._send_frame = sender(self._socket)
-        self._descriptor = int(self._socket.getsockopt(zmq.FD))
-        self._loop.add_reader(self._descriptor, self._drain)
+        self._loop.add_reader(int(self._socket.getsockopt(zmq.FD)), self._drain)
 
     def _shut(self) -> None:
         if self._socket is None or self._loop is None:
             return
         if not self._loop.is_closed():
-            self._loop.remove_reader(self._descriptor)
+            self._loop.remove_reader(int(self._socket.getsockopt(zmq.FD)))
         self._socket.close()
         self._socket = None
 
@@ -180,7 +159,7 @@ class AsyncConnection:
             self._drain_due = True
             self._loop.call_soon(self._drain)
         self._send_soon()
-        self._look_at(outstanding.due_s)
+        self._timer.at(outstanding.due_s)
 
 
 def _wake(settled: Iterable[Call[Any]]) -> None:
@@ -188,6 +167,31 @@ def _wake(settled: Iterable[Call[Any]]) -> None:
     for call in settled:
         if not call.waiter.done():
             call.waiter.set_result(None)
+
+
+class LoopTimer:
+    """Calls ``due`` at the earliest time asked for. It is moved only when something is due earlier, else
+    left to find out when it goes off: so it costs nothing where most things happen in time."""
+
+    def __init__(self, due: Callable[[], None]) -> None:
+        self._due = due
+        self._at_s = math.inf  # in time.monotonic
+        self._handle: asyncio.TimerHandle | None = None
+
+    def at(self, due_s: float) -> None:
+        if due_s < self._at_s:
+            self.cancel()
+            self._at_s = due_s
+            loop = asyncio.get_running_loop()
+            self._handle = loop.call_later(due_s - time.monotonic(), self._go_off)
+
+    def _go_off(self) -> None:
+        self._at_s = math.inf
+        self._due()
+
+    def cancel(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
 
 
 class AsyncSocketSource:
@@ -206,8 +210,7 @@ class AsyncSocketSource:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiter: asyncio.Future[None] | None = None  # while somebody fetches
         self._woken = False  # that fetch is to return
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_s = math.inf
+        self._timer = LoopTimer(self._look)
         self._due = True  # something may be there, or has to be done, at the next fetch
 
     async def fetch(self, seconds: float | None) -> None:
@@ -254,23 +257,7 @@ class AsyncSocketSource:
             self._due = sockets.ready
             if delivery.changed or not self._due:
                 break
-        self._look_at(now_s, now_s + sockets.wait_s(now_s))
-
-    # The timer: moved when something is due earlier, else left to find out when it goes off.
-
-    def _look_at(self, now_s: float, due_s: float) -> None:
-        if due_s >= self._timer_s:
-            return
-        assert self._loop is not None
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(due_s - now_s, self._time_up)
-        self._timer_s = due_s
-
-    def _time_up(self) -> None:
-        self._timer = None
-        self._timer_s = math.inf
-        self._look()
+        self._timer.at(now_s + sockets.wait_s(now_s))
 
     # The sockets
 
@@ -299,8 +286,7 @@ class AsyncSocketSource:
             self._resume()
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
         self._sockets.close()
 
     def abandon(self) -> None:

@@ -1,99 +1,34 @@
-"""ZeroMQ for the blocking client: a pool of DEALER sockets, and a subscription's sockets.
+"""ZeroMQ for the blocking client: a pool of connections, and a subscription's source.
 
 A call takes a connection, sends, waits for its own answer and puts the connection back, so threads
 are in flight together without a thread of ours. A connection whose answer did not come, or is not
 wanted, is closed: no later call can meet it. ZeroMQ reconnects pooled sockets by itself.
-
-``FollowerSockets`` are a subscription's, for asyncio too. They never reconnect, because what comes
-through one must come from one daemon (see ``Follower``); a monitor tells at once when one is lost.
 
 What to send and what an answer means is decided in outstanding.py and follow.py.
 """
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
 from socket import socketpair
 from typing import Any
 
 import zmq
 
-from rewind.client.follow import LIVE, Delivery, Follower
+from rewind.client.follow import Delivery, Follower
 from rewind.client.outstanding import Outstanding
 from rewind.client.requests import Call, closed
+from rewind.client.zmq_sockets import FollowerSockets, open_dealer, send_calls
 from rewind.errors import Unavailable
 from rewind.wire.messages import receive, sender
 from rewind.wire.replies import Reply
 
 POOL_MAX = 64  # idle sockets kept: one for each thread of a busy program
-SOCKETS_MAX = 16_384  # a process may have so many; ZeroMQ's own default is 1,023
 SLICE_MS = 1_000  # a waiting call notices so late that its client was closed
-TOPIC_MESSAGES_MAX = 100_000  # queued for a subscription that is busy; what is beyond is read back
-TOPIC_DRAIN = 500  # messages taken from the topic socket at once
-
-NOW = int(zmq.DONTWAIT)
-MORE = int(zmq.SNDMORE | zmq.DONTWAIT)
-EVENTS, POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)  # the & of an enum costs as much as getsockopt
-EVENTS_LOST = (
-    zmq.EVENT_DISCONNECTED
-    | zmq.EVENT_CLOSED  # refused
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-)
-
-ZmqSocket = zmq.Socket[bytes]
-
-_contexts: dict[int, zmq.Context[ZmqSocket]] = {}  # by process: a forked child must not use ours
-_monitors = itertools.count()
-
-
-def _context() -> zmq.Context[ZmqSocket]:
-    context = _contexts.get(os.getpid())
-    if context is None:
-        context = _contexts.setdefault(os.getpid(), zmq.Context())
-        context.set(zmq.MAX_SOCKETS, SOCKETS_MAX)
-    return context
-
-
-def new_socket(kind: int, endpoint: str, options: Mapping[int, int]) -> ZmqSocket:
-    """A socket for this endpoint, not connected yet. It drops what is unsent when it is closed."""
-    socket = _context().socket(kind)
-    socket.setsockopt(zmq.LINGER, 0)
-    socket.setsockopt(zmq.IPV6, "[" in endpoint)
-    for option, value in options.items():
-        socket.setsockopt(option, value)
-    return socket
-
-
-def connect_socket(socket: ZmqSocket, endpoint: str) -> None:
-    """Begin to connect. Raises ``Unavailable`` for an endpoint ZeroMQ cannot use."""
-    try:
-        socket.connect(endpoint)
-    except zmq.ZMQError as error:
-        socket.close()
-        raise Unavailable(f"cannot connect to {endpoint}: {error}") from error
-
-
-def readable(socket: ZmqSocket) -> bool:
-    """Whether a message is there. Asked instead of trying: on Python 3.12 and later an exception
-    out of a signal handler is lost while pyzmq makes its ``Again``, and Ctrl-C with it."""
-    return bool(int(socket.getsockopt(EVENTS)) & POLLIN)
-
-
-def send_request(send: Any, command: bytes, request_id: bytes, body: bytes) -> None:
-    """Send a native request by the ``sender`` of a socket. Raises ``zmq.Again`` when nobody takes it."""
-    send(command, MORE)
-    send(request_id, MORE)
-    send(body, NOW)
-
-
-# --- calls ------------------------------------------------------------------------
 
 
 class ConnectionPool:
@@ -160,12 +95,9 @@ class ConnectionPool:
         """Close the connections that nobody uses."""
         if os.getpid() != self._pid:
             return
-        idle = self._idle
-        while idle:
-            try:
-                idle.pop().close()
-            except IndexError:  # another thread was faster
-                return
+        with contextlib.suppress(IndexError):  # when it is empty, perhaps by another thread
+            while True:
+                self._idle.pop().close()
 
 
 class Connection:
@@ -177,23 +109,14 @@ class Connection:
         self._open()
 
     def _open(self) -> None:
-        endpoint = self._pool.endpoint
         self._slice_ms = SLICE_MS
-        self._socket = new_socket(zmq.DEALER, endpoint, {zmq.RCVTIMEO: SLICE_MS})
-        connect_socket(self._socket, endpoint)
-        self._recv, self._send_frame = self._socket.recv, sender(self._socket)
+        self._socket = open_dealer(self._pool.endpoint, {zmq.RCVTIMEO: SLICE_MS})
+        self._recv, self._send = self._socket.recv, sender(self._socket)
 
     def ask(self, call: Call[Any]) -> None:
         """Send a call."""
         self._outstanding.ask(call, time.monotonic())
-        self._send()
-
-    def _send(self) -> None:
-        for message in self._outstanding.to_send():
-            try:
-                send_request(self._send_frame, *message)
-            except zmq.Again:  # nobody takes it; that no answer comes is all there is to say
-                return
+        send_calls(self._send, self._outstanding)
 
     def wait_for(self, call: Call[Any]) -> None:
         """Wait until the outcome of the call is known. Raises ``Closed``."""
@@ -216,7 +139,7 @@ class Connection:
                     self._pool.drop_idle()  # they are as silent as this one
                     self.close()
                     self._open()
-                self._send()
+                send_calls(self._send, self._outstanding)
             else:
                 now_s = time.monotonic()
                 outstanding.received(frames, now_s)
@@ -224,190 +147,6 @@ class Connection:
     def close(self) -> None:
         """Forget whatever is under way."""
         self._socket.close()
-
-
-# --- subscriptions -----------------------------------------------------------------
-
-
-class MonitoredSocket:
-    """A connecting socket that never reconnects, and the monitor that says when it is lost.
-
-    It must be closed, in this order: ZeroMQ's own thread waits, for ever and for every socket of the
-    process, when it has something to tell a monitor that nobody holds any more.
-    """
-
-    def __init__(self, kind: int, endpoint: str) -> None:
-        options: dict[int, int] = {zmq.RECONNECT_IVL: -1, zmq.RCVHWM: TOPIC_MESSAGES_MAX}
-        self.socket = new_socket(kind, endpoint, options)
-        if kind == zmq.SUB:
-            self.socket.setsockopt(zmq.SUBSCRIBE, b"")
-        self.monitor = self.socket.get_monitor_socket(
-            EVENTS_LOST, f"inproc://rewind-monitor-{next(_monitors)}"
-        )
-        connect_socket(self.socket, endpoint)
-
-    def lost(self) -> bool:
-        """Whether the connection was refused or is gone; said once."""
-        lost = False
-        while readable(self.monitor):
-            self.monitor.recv_multipart(NOW)
-            lost = True
-        return lost
-
-    def close(self) -> None:
-        self.socket.disable_monitor()
-        self.monitor.close()
-        self.socket.close()
-
-
-class FollowerSockets:
-    """A subscription's sockets: what its ``Follower`` decides, done without ever waiting.
-
-    Asking a socket costs as much as receiving from it. So whoever waits says which ones to look at:
-    ``signalled``. A socket stays in there until it was read empty.
-    """
-
-    def __init__(self, endpoint: str, follower: Follower) -> None:
-        self.follower = follower
-        #: Sockets through which something may have come.
-        self.signalled: set[ZmqSocket] = set()
-        #: After so many events in a row the topic socket is no longer asked whether more follow: a
-        #: queue has built up, and trying until ``Again`` is cheaper; see ``readable``.
-        self.asks_max = TOPIC_DRAIN
-        #: Called with every new socket, and with one that is about to be closed.
-        self.opened: Callable[[ZmqSocket], None] = lambda socket: None
-        self.closing: Callable[[ZmqSocket], None] = lambda socket: None
-        self._endpoint = endpoint
-        self._dealer: MonitoredSocket | None = None
-        self._topic: MonitoredSocket | None = None
-
-    def pump(self, now_s: float) -> None:
-        """Receive what has arrived, give up what is lost, send what is due.
-
-        Unless the delivery has changed, or is ``ready``, the next arrival can be waited for.
-        """
-        follower = self.follower
-        if self._dealer is None:
-            if now_s < follower.open_at_s:
-                return
-            self._dealer = self._open(zmq.DEALER, self._endpoint)
-        self._receive(self._dealer, now_s)
-        if follower.state is LIVE and follower.delivery and not self.signalled:
-            return  # in good health, with nothing to ask
-        why = self._why_lost(self._dealer, now_s)
-        if not why:
-            if follower.topic_due(now_s):
-                self._open_topic()
-            request = follower.request(now_s)
-            if request is None:
-                return
-            try:
-                send_request(sender(self._dealer.socket), *request)
-            except zmq.Again:  # the pipe went with its connection
-                why = "disconnected"
-            else:
-                if readable(self._dealer.socket):  # sending may have kept the signal of an arrival
-                    self.signalled.add(self._dealer.socket)
-                return
-        self.close()
-        follower.lost(now_s, why)
-
-    def _receive(self, dealer: MonitoredSocket, now_s: float) -> None:
-        follower, signalled = self.follower, self.signalled
-        if dealer.socket in signalled:
-            while readable(dealer.socket):
-                follower.replied(receive(dealer.socket.recv, NOW), now_s)
-            signalled.discard(dealer.socket)
-        topic = self._topic
-        if topic is not None and topic.socket in signalled and follower.wants_topic:
-            if follower.state is LIVE:
-                self._drain(topic.socket, now_s)
-            elif readable(topic.socket):
-                follower.heard = True  # its messages wait in their queue for their turn
-            else:
-                signalled.discard(topic.socket)
-
-    def _drain(self, topic: ZmqSocket, now_s: float) -> None:
-        follower, recv = self.follower, topic.recv
-        for taken in range(1, TOPIC_DRAIN + 1):
-            try:
-                frames = receive(recv, NOW)
-            except zmq.Again:  # there is no more, or the signal was for something else
-                self.signalled.discard(topic)
-                return
-            if len(frames) == 2:
-                follower.published(frames[0], frames[1], now_s)
-                if follower.state is not LIVE:
-                    return
-            if taken < self.asks_max and not readable(topic):
-                self.signalled.discard(topic)
-                return
-
-    def _why_lost(self, dealer: MonitoredSocket, now_s: float) -> str:
-        if self._lost(dealer):
-            return "disconnected"
-        if self.follower.late(now_s):
-            return "no answer"
-        if self._topic is not None and self._lost(self._topic) and self.follower.heard:
-            return "the topic socket is disconnected"
-        return ""
-
-    def _lost(self, watched: MonitoredSocket) -> bool:
-        if watched.monitor not in self.signalled:
-            return False
-        self.signalled.discard(watched.monitor)
-        return watched.lost()
-
-    @property
-    def ready(self) -> bool:
-        """Whether ``pump`` has something to look at already."""
-        waiting = len(self.signalled)
-        if waiting and self._topic is not None and not self.follower.wants_topic:
-            waiting -= self._topic.socket in self.signalled
-        return waiting > 0
-
-    def wait_s(self, now_s: float) -> float:
-        """How long nothing is due unless something arrives."""
-        return self.follower.wait_s(now_s, self._dealer is not None)
-
-    def sockets(self) -> list[ZmqSocket]:
-        """Those on which an arrival matters now."""
-        found: list[ZmqSocket] = []
-        if self._dealer is not None:
-            found += (self._dealer.socket, self._dealer.monitor)
-        if self._topic is not None:
-            found.append(self._topic.monitor)
-            if self.follower.wants_topic:
-                found.append(self._topic.socket)
-        return found
-
-    # Opening and closing
-
-    def _open(self, kind: int, endpoint: str) -> MonitoredSocket:
-        opened = MonitoredSocket(kind, endpoint)
-        for socket in (opened.socket, opened.monitor):
-            self.opened(socket)
-            self.signalled.add(socket)  # for what came before it was watched
-        return opened
-
-    def _open_topic(self) -> None:
-        if self._topic is not None:
-            self._close(self._topic)
-        assert self.follower.topic is not None
-        self._topic = self._open(zmq.SUB, self.follower.topic)
-
-    def _close(self, watched: MonitoredSocket) -> None:
-        for socket in (watched.socket, watched.monitor):
-            self.closing(socket)
-            self.signalled.discard(socket)
-        watched.close()
-
-    def close(self) -> None:
-        """Close the sockets; ``pump`` opens new ones."""
-        for watched in (self._dealer, self._topic):
-            if watched is not None:
-                self._close(watched)
-        self._dealer = self._topic = None
 
 
 class SocketSource:
@@ -463,10 +202,8 @@ class SocketSource:
     def _write(self) -> None:
         with self._wake_lock:
             if self._wake_write.fileno() != -1:
-                try:
+                with contextlib.suppress(BlockingIOError):  # it is full of wake-ups
                     self._wake_write.send(b"x")
-                except BlockingIOError:  # full of wake-ups
-                    return
 
     def close(self) -> None:
         self._sockets.close()
