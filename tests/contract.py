@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from rewind.backends import Backend
-from rewind.backends.memory import Store as Memory
+from rewind.backends.memory import MemoryBackend
 from rewind.errors import Behind
 from rewind.events import AppendEvent, Record, make_record, own_id, own_id_prefix
 
@@ -401,7 +401,7 @@ class Mirror:
         self.kind = kind
         self.path = path
         self.backend = backend
-        self.twin = Memory()
+        self.twin = MemoryBackend()
         self.twin._own_prefix = own_id_prefix(backend.store_id)
         self.scribe = Scribe(backend)
         self.names = [f"{'é' * rng.randrange(3)}{n % 4}-{n}" for n in range(12)]

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import zmq
 
-from rewind.backends.memory import Store as MemoryStore
+from rewind.backends.memory import MemoryBackend
 from rewind.daemon.server import Server
 from rewind.daemon.settings import Settings
 from rewind.events import own_id_prefix
@@ -95,7 +95,7 @@ def requests() -> list[tuple[str, list[bytes], int]]:
 @contextmanager
 def golden_server() -> Iterator[Server]:
     """A server in a thread whose every answer is known beforehand."""
-    backend = MemoryStore()
+    backend = MemoryBackend()
     backend.store_id = STORE_ID
     backend._own_prefix = own_id_prefix(STORE_ID)
     settings = Settings(

@@ -21,9 +21,10 @@ from pathlib import Path
 import plyvel
 
 from rewind.backends import blocks
+from rewind.backends.contract import take
 from rewind.backends.directory import Directory
 from rewind.backends.index import Index, after_prefix, pack_u64
-from rewind.backends.verify import check_records, records_of, take, take_joined
+from rewind.backends.verify import check_records, records_of, take_joined
 from rewind.errors import Behind, StoreDamaged, StoreFailed, StoreNotPermitted
 from rewind.events import Record, decode_key, own_id_prefix
 
@@ -121,7 +122,7 @@ def _said(error: Exception) -> str:
     return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
 
 
-class Store:
+class LevelDBBackend:
     """Blocks of records and their index in one LevelDB."""
 
     scheme = "leveldb"

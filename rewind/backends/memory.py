@@ -11,12 +11,13 @@ from bisect import bisect_right, insort
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from rewind.backends.verify import check_records, take
+from rewind.backends.contract import take
+from rewind.backends.verify import check_records
 from rewind.errors import Behind
 from rewind.events import Record, own_id_prefix
 
 
-class Store:
+class MemoryBackend:
     """Records in a list, indexes in dicts."""
 
     scheme = "memory"

@@ -30,8 +30,9 @@ from zlib import crc32
 
 import msgspec
 
+from rewind.backends.contract import take
 from rewind.backends.directory import Directory, sync_directory
-from rewind.backends.verify import check_records, take
+from rewind.backends.verify import check_records
 from rewind.errors import Behind, StoreDamaged, StoreError, StoreFailed, StoreNotPermitted
 from rewind.events import Record, decode_event, decode_key, own_id_prefix
 
@@ -120,7 +121,7 @@ _VERSION = (
 _to_json = msgspec.json.Encoder().encode
 
 
-class Store:
+class SQLiteBackend:
     """Records, their columns and their indexes in one SQLite file."""
 
     scheme = "sqlite"

@@ -12,27 +12,11 @@ from rewind.errors import StoreDamaged
 from rewind.events import Event, decode_event, own_id_position, own_id_prefix
 
 if TYPE_CHECKING:
-    from rewind.backends import Backend
     from rewind.backends.blocks import Block
+    from rewind.backends.contract import Backend
 
 _PAGE = 1_000  # records of a check held at a time
 _PAGE_BYTES = 4 * 1024 * 1024
-
-
-def take(records: Iterable[bytes], limit: int, bytes_max: int) -> list[bytes]:
-    """The first records within both bounds; at least one if there is any, unless ``limit`` is 0."""
-    taken: list[bytes] = []
-    size = 0
-    if limit <= 0:
-        return taken
-    for record in records:
-        size += len(record)
-        if taken and size > bytes_max:
-            break
-        taken.append(record)
-        if len(taken) == limit:
-            break
-    return taken
 
 
 def records_of(found: Iterable[Block], after: int, until: int, backwards: bool) -> Iterator[bytes]:

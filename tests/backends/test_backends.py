@@ -44,9 +44,9 @@ def log_kind(index: str) -> Kind:
     """The log with this engine for its index."""
 
     def open_log(path: Path) -> Backend:
-        directory = Directory(path, "log", log_backend.Store.format_version)
+        directory = Directory(path, "log", log_backend.LogBackend.format_version)
         try:
-            return log_backend.Store(directory, index)
+            return log_backend.LogBackend(directory, index)
         except BaseException:
             directory.close()
             raise
@@ -254,10 +254,11 @@ def test_a_missing_parent_cannot_be_created_in(scheme: str, tmp_path: Path) -> N
 TRY_AS_NOBODY = """
 import os, sys
 import urllib.parse  # Path.as_uri imports it late, when this user may not read it any more
-from rewind.backends import default_scheme, open_backend, _MODULES
+from rewind.backends import default_scheme, open_backend
+from rewind.backends.opening import BACKENDS
 from rewind.errors import StoreError
 for scheme in (sys.argv[1].split(":")[0], default_scheme()):  # the log imports its index's late, too
-    __import__(_MODULES[scheme])
+    __import__(BACKENDS[scheme][0])
 if os.geteuid() == 0:
     os.setgroups([])
     os.setgid(int(sys.argv[2]))

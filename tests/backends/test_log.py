@@ -30,10 +30,10 @@ ENGINES = [
 ]
 
 
-def open_log(path: Path, index: str = "sqlite") -> log.Store:
-    directory = Directory(path, "log", log.Store.format_version)
+def open_log(path: Path, index: str = "sqlite") -> log.LogBackend:
+    directory = Directory(path, "log", log.LogBackend.format_version)
     try:
-        return log.Store(directory, index)
+        return log.LogBackend(directory, index)
     except BaseException:
         directory.close()
         raise
@@ -174,7 +174,7 @@ def test_a_store_with_a_torn_end_goes_on_from_its_last_whole_commit(
 # --- zeros ahead ---
 
 
-def crashed(store: log.Store, path: Path) -> Path:
+def crashed(store: log.LogBackend, path: Path) -> Path:
     """What a crash of this store would leave: its files as they are now."""
     shutil.copytree(store.path, path)
     return path

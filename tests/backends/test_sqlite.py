@@ -23,19 +23,19 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def backend(path: Path) -> Iterator[sqlite.Store]:
-    opened = sqlite.Store(Directory(path, "sqlite", 1))
+def backend(path: Path) -> Iterator[sqlite.SQLiteBackend]:
+    opened = sqlite.SQLiteBackend(Directory(path, "sqlite", 1))
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def scribe(backend: sqlite.Store) -> Scribe:
+def scribe(backend: sqlite.SQLiteBackend) -> Scribe:
     return Scribe(backend)
 
 
 @pytest.fixture
-def shell(backend: sqlite.Store, path: Path) -> Iterator[sqlite3.Connection]:
+def shell(backend: sqlite.SQLiteBackend, path: Path) -> Iterator[sqlite3.Connection]:
     """Another program that opened the file."""
     connection = sqlite3.connect(path / "events.sqlite", timeout=0, isolation_level=None)
     yield connection
@@ -45,7 +45,7 @@ def shell(backend: sqlite.Store, path: Path) -> Iterator[sqlite3.Connection]:
 # --- settings ---
 
 
-def test_commits_are_synced_and_caches_are_bounded(backend: sqlite.Store) -> None:
+def test_commits_are_synced_and_caches_are_bounded(backend: sqlite.SQLiteBackend) -> None:
     for name, value in {
         "journal_mode": "wal",
         "synchronous": 2,
@@ -74,7 +74,7 @@ def test_a_setting_that_sqlite_does_not_take_is_a_failure() -> None:
         "SELECT name, version FROM streams WHERE name >= 'a' AND name <> 'a' ORDER BY name",
     ],
 )
-def test_every_query_follows_an_index(backend: sqlite.Store, query: str) -> None:
+def test_every_query_follows_an_index(backend: sqlite.SQLiteBackend, query: str) -> None:
     plan = [row[3] for row in backend._db.execute(f"EXPLAIN QUERY PLAN {query}")]
     assert plan
     for step in plan:
@@ -122,7 +122,7 @@ def named(connection: sqlite3.Connection) -> sqlite3.Connection:
 
 
 def test_a_reader_does_not_fail_commits(
-    backend: sqlite.Store,
+    backend: sqlite.SQLiteBackend,
     scribe: Scribe,
     shell: sqlite3.Connection,
     monkeypatch: pytest.MonkeyPatch,
@@ -180,7 +180,7 @@ def test_a_file_that_is_no_database_is_damage(path: Path, content: bytes) -> Non
 
 
 def test_a_missing_event_is_damage(
-    backend: sqlite.Store, scribe: Scribe, shell: sqlite3.Connection
+    backend: sqlite.SQLiteBackend, scribe: Scribe, shell: sqlite3.Connection
 ) -> None:
     scribe.write("a", "a", "a")
     shell.execute("DELETE FROM events WHERE position = 2")
@@ -203,7 +203,7 @@ def test_a_missing_event_is_damage(
     ],
 )
 def test_a_changed_record_is_damage(
-    backend: sqlite.Store, scribe: Scribe, shell: sqlite3.Connection, change: str
+    backend: sqlite.SQLiteBackend, scribe: Scribe, shell: sqlite3.Connection, change: str
 ) -> None:
     scribe.write("a", "b")
     shell.execute(change)
@@ -215,7 +215,7 @@ def test_a_changed_record_is_damage(
 
 
 def test_a_column_that_leads_to_another_streams_event_is_damage(
-    backend: sqlite.Store, scribe: Scribe, shell: sqlite3.Connection
+    backend: sqlite.SQLiteBackend, scribe: Scribe, shell: sqlite3.Connection
 ) -> None:
     scribe.write("a", "b")
     shell.execute("UPDATE events SET stream = 'a', version = 2 WHERE position = 2")
@@ -225,7 +225,7 @@ def test_a_column_that_leads_to_another_streams_event_is_damage(
 
 
 def test_a_wrong_version_is_damage_before_it_misplaces_an_event(
-    backend: sqlite.Store, scribe: Scribe, shell: sqlite3.Connection
+    backend: sqlite.SQLiteBackend, scribe: Scribe, shell: sqlite3.Connection
 ) -> None:
     scribe.write("a", "a")
     shell.execute("UPDATE streams SET version = 5")
@@ -244,7 +244,7 @@ def test_a_wrong_version_is_damage_before_it_misplaces_an_event(
     ],
 )
 def test_check_compares_what_reads_do_not_look_at(
-    backend: sqlite.Store, scribe: Scribe, shell: sqlite3.Connection, change: str
+    backend: sqlite.SQLiteBackend, scribe: Scribe, shell: sqlite3.Connection, change: str
 ) -> None:
     scribe.write({"stream": "a", "id": b"e" * 16}, append_ids=[(b"i" * 16, 1, 1)])
     assert list(backend.check()) == []
@@ -256,7 +256,7 @@ def test_check_compares_what_reads_do_not_look_at(
 
 
 def test_a_failed_commit_ends_the_use_and_stores_nothing(path: Path) -> None:
-    backend = sqlite.Store(Directory(path, "sqlite", 1))
+    backend = sqlite.SQLiteBackend(Directory(path, "sqlite", 1))
     scribe = Scribe(backend)
     written = scribe.write("a", append_ids=[(b"i" * 16, 1, 1)])
     (pages,) = backend._db.execute("PRAGMA page_count").fetchone()
@@ -280,7 +280,7 @@ def test_a_failed_commit_ends_the_use_and_stores_nothing(path: Path) -> None:
 
 
 def test_a_program_that_keeps_writing_ends_the_use(
-    backend: sqlite.Store, scribe: Scribe, shell: sqlite3.Connection
+    backend: sqlite.SQLiteBackend, scribe: Scribe, shell: sqlite3.Connection
 ) -> None:
     backend._db.execute("PRAGMA busy_timeout = 0")  # instead of waiting out BUSY_SECONDS
     shell.execute("BEGIN IMMEDIATE")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from rewind.backends.memory import Store as MemoryStore
+from rewind.backends.memory import MemoryBackend
 from rewind.client import requests
 from rewind.events import Append, AppendEvent, Record
 from rewind.store import Store
@@ -20,7 +20,7 @@ class Answers:
     """A store that answers requests as the daemon does."""
 
     def __init__(self) -> None:
-        self.backend = MemoryStore()
+        self.backend = MemoryBackend()
         self.store = Store(self.backend)
 
     def append(self, count: int = 1, stream: str = "s") -> list[Record]:

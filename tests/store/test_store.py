@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rewind import store as store_module
-from rewind.backends.memory import Store as MemoryStore
+from rewind.backends.memory import MemoryBackend
 from rewind.errors import (
     BadRequest,
     Behind,
@@ -238,7 +238,7 @@ def test_damage_met_by_a_retry_concerns_that_retry_alone() -> None:
 
 def filled(count: int = 20) -> Store:
     ticks = iter(range(1_000, 1_000_000, 10))
-    store = Store(MemoryStore(), clock=lambda: next(ticks))
+    store = Store(MemoryBackend(), clock=lambda: next(ticks))
     for n in range(count):
         stream = "even" if n % 2 == 0 else "odd"
         store.append(
@@ -308,7 +308,7 @@ def test_going_on_from_next_finds_everything_once(query: dict[str, Any], backwar
 
 
 def test_a_read_that_matches_nothing_examines_a_bounded_number() -> None:
-    store = Store(MemoryStore())
+    store = Store(MemoryBackend())
     store.append([append(*[event()] * 4096), append(*[event()] * 4096)])
     answer = store.read(Read(types=("none",)))
     assert (answer.events, answer.next, answer.end) == ([], EXAMINED_MAX, False)
@@ -340,7 +340,7 @@ def test_a_range_between_ids_is_checked() -> None:
         store.range_between(key(1), None)
 
 
-class OnDisk(MemoryStore):
+class OnDisk(MemoryBackend):
     """A memory store that claims a path, so that free space counts."""
 
     def __init__(self, path: Any) -> None:
@@ -381,7 +381,7 @@ def test_a_full_disk_is_refused_before_writing_and_reads_go_on(tmp_path: Any) ->
     assert store.append([append(id=key(2))])[0][0].first == 2
 
 
-class Overtaken(MemoryStore):
+class Overtaken(MemoryBackend):
     """A backend another node writes to, once."""
 
     def commit(self, records: Any, append_ids: Any, after: int) -> None:
@@ -400,7 +400,7 @@ def test_a_backend_that_is_ahead_makes_the_store_plan_again() -> None:
     assert isinstance(refused, WrongExpectedVersion) and refused.actual == 1
 
 
-class Failing(MemoryStore):
+class Failing(MemoryBackend):
     def commit(self, records: Any, append_ids: Any, after: int) -> None:
         raise StoreFailed("injected: no space left on device")
 

@@ -29,11 +29,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from rewind.backends import blocks, default_scheme
+from rewind.backends import blocks
+from rewind.backends.contract import take
 from rewind.backends.directory import Directory
 from rewind.backends.index import Index, KeyValues, after_prefix, pack_u64
 from rewind.backends.log.segments import HEAD_BYTES, AppendIds, Commit, Place, Segments
-from rewind.backends.verify import check_records, records_of, take, take_joined
+from rewind.backends.opening import default_scheme
+from rewind.backends.verify import check_records, records_of, take_joined
 from rewind.errors import Behind, StoreDamaged, StoreError, StoreFailed, StoreNotPermitted
 from rewind.events import Record, decode_event, decode_key, own_id_prefix
 
@@ -50,7 +52,7 @@ Entries = Sequence[tuple[bytes, bytes]]
 log = logging.getLogger("rewind")
 
 
-class Store:
+class LogBackend:
     """Segments, and an index derived from them.
 
     ``index`` names the engine of the index, a key of ``ENGINES``; None takes that of the default store.

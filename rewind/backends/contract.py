@@ -1,0 +1,114 @@
+"""The storage contract: what a backend promises to the store above it.
+
+A backend stores records and finds them again. It decides nothing: expected versions,
+retries, conflicts, positions and times are settled above it, in store/.
+
+To add one: copy memory.py, the smallest, give it a scheme in opening.py, and run
+``tests/backends/test_backends.py``, which holds every backend to the same contract. A backend that
+keeps files takes a ``Directory`` (directory.py): its identity, lock and synced entries. One whose
+records lie in blocks beside an index (blocks.py, index.py) is a ``BlockBackend``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+from uuid import UUID
+
+from rewind.events import Record
+
+
+class Backend(Protocol):
+    """What the store asks of a backend. One thread at a time calls it.
+
+    Positions and versions count from 1; a range is ``after < n <= until``. Any method may raise
+    ``StoreFailed`` (the disk) or ``StoreDamaged`` (bytes that are not what was written).
+    """
+
+    scheme: str
+    #: What an acknowledgement means here: ``fsync`` or ``memory``.
+    durability: str
+    store_id: UUID
+    #: Where the files are, for the free-space check; None keeps no files.
+    path: Path | None
+
+    def last(self) -> tuple[int, int]:
+        """Position and ``recorded_at_ns`` of the last event; (0, 0) when there is none."""
+
+    def versions(self, streams: Collection[str]) -> dict[str, int]:
+        """The version of each of these streams; those that do not exist may be left out."""
+
+    def positions(self, ids: Collection[bytes]) -> dict[bytes, int]:
+        """Where the events with these client-chosen ids are; unknown ids are left out."""
+
+    def appends(self, append_ids: Collection[bytes]) -> dict[bytes, tuple[int, int]]:
+        """First and last position of these appends; unknown append ids are left out."""
+
+    def commit(
+        self,
+        records: Sequence[Record],
+        append_ids: Sequence[tuple[bytes, int, int]],
+        after: int,
+    ) -> None:
+        """Store these records and (append id, first, last) rows: all or nothing, durable on return.
+
+        Raises ``Behind`` when the last position is not ``after``. After ``StoreFailed`` the
+        backend must not be used again.
+        """
+
+    def settle(self) -> None:
+        """Do what was left to do after a commit, now that it is acknowledged.
+
+        Every other method sees a commit whole without it.
+        """
+
+    def read(
+        self, after: int, until: int, limit: int, bytes_max: int, backwards: bool = False
+    ) -> list[bytes]:
+        """Records by position, exact bytes; ``backwards`` starts at ``until`` and goes down.
+
+        Stops at ``limit`` records, or before ``bytes_max`` would be passed (never before the first).
+        """
+
+    def chunk(self, after: int, until: int, limit: int, bytes_max: int) -> tuple[int, list[bytes]]:
+        """How many records ``read`` would return, and their bytes, in pieces of any number of records.
+
+        The same by less work, where records lie side by side.
+        """
+
+    def read_stream(
+        self,
+        stream: str,
+        after: int,
+        until: int,
+        limit: int,
+        bytes_max: int,
+        backwards: bool = False,
+    ) -> list[bytes]:
+        """The same by the versions of one stream."""
+
+    def streams(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
+        """Names beginning with ``prefix`` and greater than ``after``, with versions, by name (UTF-8 order)."""
+
+    def check(self) -> Iterator[str]:
+        """Read everything; yield a line for each thing that is not as it must be."""
+
+    def close(self) -> None:
+        """Release files and locks. Everything acknowledged is durable already."""
+
+
+def take(records: Iterable[bytes], limit: int, bytes_max: int) -> list[bytes]:
+    """The first records within both bounds; at least one if there is any, unless ``limit`` is 0."""
+    taken: list[bytes] = []
+    size = 0
+    if limit <= 0:
+        return taken
+    for record in records:
+        size += len(record)
+        if taken and size > bytes_max:
+            break
+        taken.append(record)
+        if len(taken) == limit:
+            break
+    return taken

@@ -1,0 +1,92 @@
+"""From a URL to an opened backend: the table of schemes, and the grammar of store URLs.
+
+The driver a backend needs is imported when that backend is opened, never before: the command line
+would otherwise load one to print its help. What a backend promises is in contract.py, what its
+directory says in directory.py.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+from rewind.backends.contract import Backend
+from rewind.backends.directory import Directory, scheme_of
+from rewind.errors import BadConfiguration
+
+#: Scheme -> module, and the class in it. The module is imported when a store is opened.
+BACKENDS = {
+    "leveldb": ("rewind.backends.leveldb", "LevelDBBackend"),
+    "sqlite": ("rewind.backends.sqlite", "SQLiteBackend"),
+    "log": ("rewind.backends.log", "LogBackend"),
+    "memory": ("rewind.backends.memory", "MemoryBackend"),
+}
+
+SCHEMES = tuple(BACKENDS)
+
+
+def default_scheme() -> str:
+    """``leveldb`` where plyvel is installed, else ``sqlite``."""
+    return "leveldb" if importlib.util.find_spec("plyvel") else "sqlite"
+
+
+def is_store_url(text: str) -> bool:
+    """Whether ``text`` begins with a known scheme, as in ``sqlite:PATH``."""
+    return text.split(":", 1)[0] in BACKENDS and ":" in text
+
+
+def open_backend(url: str) -> Backend:
+    """Open, and create if need be, the store at a URL or bare path.
+
+    ``scheme:PATH``, ``memory:``, or a bare PATH, which opens whatever it holds and, when empty,
+    creates the default scheme. Raises ``BadConfiguration`` or a ``StoreError``, before touching
+    a byte of a store it may not open.
+    """
+    scheme, path = _split(url)
+    if scheme == "memory":
+        memory: Backend = _load(scheme)()
+        return memory
+    scheme = scheme or scheme_of(path) or default_scheme()
+    store = _load(scheme)  # first, so that a missing driver leaves no directory behind
+    directory = Directory(path, scheme, store.format_version)
+    try:
+        backend: Backend = store(directory)
+        return backend
+    except BaseException:
+        directory.close()
+        raise
+
+
+def _split(url: str) -> tuple[str, Path]:
+    scheme, colon, rest = url.partition(":")
+    if colon and scheme in BACKENDS:
+        if scheme == "memory":
+            if rest:
+                raise BadConfiguration(f"store {url!r}: memory: keeps nothing and takes no path")
+        elif not rest:
+            raise BadConfiguration(f"store {url!r} has no path: write {scheme}:PATH")
+        return scheme, Path(rest)
+    if colon and re.fullmatch("[a-z][a-z0-9+.-]+", scheme):
+        raise BadConfiguration(
+            f"store {url!r}: unknown scheme {scheme!r}; known are {', '.join(SCHEMES)}"
+        )
+    if not url:
+        raise BadConfiguration("the store is empty: give a path, or scheme:PATH")
+    return "", Path(url)
+
+
+def _load(scheme: str) -> Any:
+    name, backend_class = BACKENDS[scheme]
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("rewind"):
+            raise
+        raise BadConfiguration(
+            f"store scheme {scheme!r} needs the Python package {error.name!r}, which is not "
+            "installed here: install it, or use sqlite:PATH"
+        ) from error
+    return getattr(module, backend_class)
