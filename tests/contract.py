@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from rewind.backends import Backend
+from rewind.backends import Backend, Commit
 from rewind.backends.memory import MemoryBackend
 from rewind.errors import Behind
 from rewind.events import AppendEvent, Record, make_record, own_id, own_id_prefix
@@ -40,9 +40,13 @@ class Scribe:
         self.backend = backend
         self.prefix = own_id_prefix(backend.store_id)
 
-    def records(self, events: list[dict[str, Any]]) -> list[Record]:
-        """Records of events given as their fields; those left out are made up."""
+    def records(self, events: list[dict[str, Any]], after: int | None = None) -> list[Record]:
+        """Records of events given as their fields; those left out are made up.
+
+        ``after``: another head than the backend's to plan them on.
+        """
         head, time = self.backend.last()
+        head = head if after is None else after
         versions = self.backend.versions({event["stream"] for event in events})
         placed = []
         for position, event in enumerate(events, head + 1):
@@ -71,7 +75,7 @@ class Scribe:
         placed = self.records(
             [{"stream": event} if isinstance(event, str) else event for event in events]
         )
-        self.backend.commit(placed, append_ids or [], self.backend.last()[0])
+        self.backend.commit(Commit(self.backend.last()[0], placed, append_ids or []))
         return [record.encoded for record in placed]
 
 
@@ -150,15 +154,15 @@ class BackendContract:
     def test_elements_after_data_are_kept(self, backend: Backend, scribe: Scribe) -> None:
         (record,) = scribe.records([{"stream": "a"}])
         longer = bytes((record.encoded[0] + 1,)) + record.encoded[1:] + b"\xa5later"
-        backend.commit([Record(record.event, longer)], [], 0)
+        backend.commit(Commit(0, [Record(record.event, longer)]))
         assert read_all(backend) == read_whole_stream(backend, "a") == [longer]
 
     def test_commit_behind_is_refused(self, backend: Backend, scribe: Scribe) -> None:
         written = scribe.write("a", "b")
-        again = scribe.records([{"stream": "c"}])
         for after in (0, 1, 3):
+            records = scribe.records([{"stream": "c"}], after)
             with pytest.raises(Behind) as refused:
-                backend.commit(again, [(b"i" * 16, 3, 3)], after)
+                backend.commit(Commit(after, records, [(b"i" * 16, after + 1, after + 1)]))
             assert refused.value.head == 2
         assert read_all(backend) == written
         assert backend.versions(["c"]).get("c", 0) == 0
@@ -179,7 +183,7 @@ class BackendContract:
         planned = scribe.records([{"stream": "a"}])
         scribe.write("b")
         with pytest.raises(Behind):
-            backend.commit(planned, [], 0)
+            backend.commit(Commit(0, planned))
         scribe.write("a")
         assert backend.versions(["a", "b"]) == {"a": 1, "b": 1}
 
@@ -437,8 +441,9 @@ class Mirror:
             if cut < len(records):
                 rows.append((ids[1], head + cut + 1, head + len(records)))
             self.append_ids += ids
-        self.backend.commit(records, rows, head)
-        self.twin.commit(records, rows, head)
+        commit = Commit(head, records, rows)
+        self.backend.commit(commit)
+        self.twin.commit(commit)
 
     def read(self) -> None:
         asked = self.bounds(self.twin.last()[0])

@@ -6,7 +6,7 @@ folder here: memory.py is the smallest and the template; leveldb.py and log/ kee
 stores with files have in common, verify.py the check of a whole store. Start with contract.py.
 """
 
-from rewind.backends.contract import Backend
+from rewind.backends.contract import Backend, Commit
 from rewind.backends.opening import SCHEMES, default_scheme, is_store_url, open_backend
 
-__all__ = ["SCHEMES", "Backend", "default_scheme", "is_store_url", "open_backend"]
+__all__ = ["SCHEMES", "Backend", "Commit", "default_scheme", "is_store_url", "open_backend"]

@@ -16,7 +16,34 @@ from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
+import msgspec
+
 from rewind.events import Record
+
+#: Rows (append id, first position, last position), in order of position.
+AppendIds = Sequence[tuple[bytes, int, int]]
+
+
+class Commit(msgspec.Struct, frozen=True, gc=False):
+    """What a backend makes durable at once, all or nothing.
+
+    ``after``: the head this was planned on, 0 for an empty store. ``records``: one or more, at the
+    positions from ``after + 1`` on, without a hole. ``append_ids``: of appends whose events are all
+    among the records; two ids may stand for the same events.
+    """
+
+    after: int
+    records: Sequence[Record]
+    append_ids: AppendIds = ()
+
+    def __post_init__(self) -> None:
+        # The ends alone, since every commit comes this way: whoever numbers records counts up.
+        after, records, append_ids = self.after, self.records, self.append_ids
+        last = after + len(records)
+        assert records, "a commit has records"
+        assert records[0].event.position == after + 1, "a commit begins behind its head"
+        assert records[-1].event.position == last, "the positions of a commit have no hole"
+        assert not append_ids or (after < append_ids[0][1] and append_ids[-1][2] <= last)
 
 
 class Backend(Protocol):
@@ -45,15 +72,10 @@ class Backend(Protocol):
     def appends(self, append_ids: Collection[bytes]) -> dict[bytes, tuple[int, int]]:
         """First and last position of these appends; unknown append ids are left out."""
 
-    def commit(
-        self,
-        records: Sequence[Record],
-        append_ids: Sequence[tuple[bytes, int, int]],
-        after: int,
-    ) -> None:
-        """Store these records and (append id, first, last) rows: all or nothing, durable on return.
+    def commit(self, commit: Commit) -> None:
+        """Store its records and append ids: all or nothing, durable on return.
 
-        Raises ``Behind`` when the last position is not ``after``. After ``StoreFailed`` the
+        Raises ``Behind`` when the last position is not ``commit.after``. After ``StoreFailed`` the
         backend must not be used again.
         """
 

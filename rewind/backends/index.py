@@ -26,6 +26,7 @@ from typing import Any, Protocol
 from zlib import crc32
 
 from rewind.backends import blocks
+from rewind.backends.contract import AppendIds
 from rewind.errors import StoreDamaged
 from rewind.events import Record, decode_key
 
@@ -81,7 +82,7 @@ class Index:
     def entries(
         self,
         records: Sequence[Record],
-        append_ids: Iterable[tuple[bytes, int, int]],
+        append_ids: AppendIds,
         places: Iterable[tuple[int, bytes]],
     ) -> list[tuple[bytes, bytes]]:
         """What one commit adds to the index. ``places``: of each of its blocks, with its last position."""

@@ -21,12 +21,12 @@ from pathlib import Path
 import plyvel
 
 from rewind.backends import blocks
-from rewind.backends.contract import take
+from rewind.backends.contract import Commit, take
 from rewind.backends.directory import Directory
 from rewind.backends.index import Index, after_prefix, pack_u64
 from rewind.backends.verify import check_records, records_of, take_joined
 from rewind.errors import Behind, StoreDamaged, StoreFailed, StoreNotPermitted
-from rewind.events import Record, decode_key, own_id_prefix
+from rewind.events import decode_key, own_id_prefix
 
 # Larger ones make fewer compactions, but each of them holds writes up longer.
 WRITE_BUFFER_BYTES = 32 * 1024 * 1024
@@ -157,21 +157,17 @@ class LevelDBBackend:
     def last(self) -> tuple[int, int]:
         return self._head, self._last_time
 
-    def commit(
-        self,
-        records: Sequence[Record],
-        append_ids: Sequence[tuple[bytes, int, int]],
-        after: int,
-    ) -> None:
-        if after != self._head:
+    def commit(self, commit: Commit) -> None:
+        if commit.after != self._head:
             raise Behind(self._head)
+        records = commit.records
         runs = list(blocks.split(records))
         places = [(end, pack_u64(end)) for end in (run[-1].event.position for run in runs)]
         entries = [
             (_BLOCK_START + place, blocks.encode(run))
             for (_, place), run in zip(places, runs, strict=True)
         ]
-        entries += self._index.entries(records, append_ids, places)
+        entries += self._index.entries(records, commit.append_ids, places)
         self._db.write(entries, sync=True)
         last = records[-1].event
         self._head, self._last_time = last.position, last.recorded_at_ns

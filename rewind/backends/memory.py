@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import uuid
 from bisect import bisect_right, insort
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from rewind.backends.contract import take
+from rewind.backends.contract import Commit, take
 from rewind.backends.verify import check_records
 from rewind.errors import Behind
-from rewind.events import Record, own_id_prefix
+from rewind.events import own_id_prefix
 
 
 class MemoryBackend:
@@ -46,15 +46,10 @@ class MemoryBackend:
     def appends(self, append_ids: Collection[bytes]) -> dict[bytes, tuple[int, int]]:
         return {id: self._appends[id] for id in append_ids if id in self._appends}
 
-    def commit(
-        self,
-        records: Sequence[Record],
-        append_ids: Sequence[tuple[bytes, int, int]],
-        after: int,
-    ) -> None:
-        if after != len(self._records):
+    def commit(self, commit: Commit) -> None:
+        if commit.after != len(self._records):
             raise Behind(len(self._records))
-        for record in records:
+        for record in commit.records:
             event = record.event
             if event.stream not in self._streams:
                 self._streams[event.stream] = []
@@ -64,7 +59,7 @@ class MemoryBackend:
                 self._ids[event.id_bytes] = event.position
             self._records.append(record.encoded)
             self._last_time = event.recorded_at_ns
-        for append_id, first, last in append_ids:
+        for append_id, first, last in commit.append_ids:
             self._appends[append_id] = (first, last)
 
     def settle(self) -> None:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from zlib import crc32
 
 import msgspec
 
-from rewind.backends.contract import take
+from rewind.backends.contract import Commit, take
 from rewind.backends.directory import Directory, sync_directory
 from rewind.backends.verify import check_records
 from rewind.errors import Behind, StoreDamaged, StoreError, StoreFailed, StoreNotPermitted
@@ -200,21 +200,17 @@ class SQLiteBackend:
         found = self._lookup(query, append_ids, (bytes, int, int))
         return {id: (first, last) for id, first, last in found}
 
-    def commit(
-        self,
-        records: Sequence[Record],
-        append_ids: Sequence[tuple[bytes, int, int]],
-        after: int,
-    ) -> None:
-        if after != self._head:
+    def commit(self, commit: Commit) -> None:
+        if commit.after != self._head:
             raise Behind(self._head)
+        records = commit.records
         with translated(self._file):
             self._checkpoint()
             with self._transaction():
                 self._db.executemany(_ADD_EVENT, map(self._row, records))
                 versions = {record.event.stream: record.event.version for record in records}
                 self._db.executemany(_ADD_STREAM, versions.items())
-                self._db.executemany(_ADD_APPEND, append_ids)
+                self._db.executemany(_ADD_APPEND, commit.append_ids)
         self._unchecked_bytes += sum(len(record.encoded) for record in records)
         last = records[-1].event
         self._head, self._last_time = last.position, last.recorded_at_ns

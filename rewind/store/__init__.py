@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from rewind.backends import Backend
+from rewind.backends import Backend, Commit
 from rewind.errors import (
     BadRequest,
     Behind,
@@ -287,7 +287,7 @@ class Store:
             if (full := self._full(planned.records)) is not None:
                 return [self._alone(append, known, full) for append in appends], []
             try:
-                self.backend.commit(planned.records, planned.append_ids, self.head)
+                self.backend.commit(Commit(self.head, planned.records, planned.append_ids))
             except Behind:
                 self.head, self._last_time_ns = self.backend.last()
                 self._versions.clear()

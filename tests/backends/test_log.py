@@ -15,7 +15,7 @@ from uuid import UUID
 import pytest
 from contract import Scribe, read_all, read_whole_stream
 
-from rewind.backends import blocks, default_scheme
+from rewind.backends import Commit, blocks, default_scheme
 from rewind.backends.directory import Directory
 from rewind.backends.log import backend as log
 from rewind.backends.log import segments
@@ -647,13 +647,14 @@ def test_a_failed_write_ends_the_use(
     store = open_log(tmp_path / "store")
     scribe = Scribe(store)
     written = scribe.write("a")
-    records = scribe.records([{"stream": "a"}])
+    (record,) = scribe.records([{"stream": "a"}])
+    commit = Commit(1, [record])
     with monkeypatch.context() as failing:
         fail(failing)
         with pytest.raises(StoreFailed):
-            store.commit(records, [], 1)
+            store.commit(commit)
     for use in (
-        lambda: store.commit(records, [], 1),
+        lambda: store.commit(commit),
         lambda: store.read(0, 9, 9, 9),
         lambda: store.versions(["a"]),
     ):
@@ -664,7 +665,7 @@ def test_a_failed_write_ends_the_use(
     assert listing(tmp_path / "store") == left
     # It was never acknowledged, so it may be there or not: what matters is that it is whole.
     found = read_and_close(tmp_path / "store")
-    assert found in (written, [*written, records[0].encoded])
+    assert found in (written, [*written, record.encoded])
 
 
 @pytest.mark.parametrize("fail", [fail_write, cut_write_short])

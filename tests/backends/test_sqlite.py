@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from contract import Scribe, read_all
 
-from rewind.backends import open_backend, sqlite
+from rewind.backends import Commit, open_backend, sqlite
 from rewind.backends.directory import Directory
 from rewind.errors import StoreDamaged, StoreFailed
 from rewind.events import decode_event
@@ -259,12 +259,13 @@ def test_a_failed_commit_ends_the_use_and_stores_nothing(path: Path) -> None:
     backend = sqlite.SQLiteBackend(Directory(path, "sqlite", 1))
     scribe = Scribe(backend)
     written = scribe.write("a", append_ids=[(b"i" * 16, 1, 1)])
+    commit = Commit(1, scribe.records([{"stream": "b"}]))
     (pages,) = backend._db.execute("PRAGMA page_count").fetchone()
     backend._db.execute(f"PRAGMA max_page_count = {pages + 3}")  # a full disk, as SQLite sees it
     with pytest.raises(StoreFailed, match="full"):
         scribe.write("b", {"stream": "b", "data": b"x" * 100_000}, append_ids=[(b"j" * 16, 2, 3)])
     for use in (
-        lambda: scribe.backend.commit([], [], 1),
+        lambda: backend.commit(commit),
         lambda: backend.read(0, 9, 9, 9),
         lambda: backend.versions(["b"]),
     ):

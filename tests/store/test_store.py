@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from rewind import store as store_module
+from rewind.backends import Commit
 from rewind.backends.memory import MemoryBackend
 from rewind.errors import (
     BadRequest,
@@ -384,12 +385,12 @@ def test_a_full_disk_is_refused_before_writing_and_reads_go_on(tmp_path: Any) ->
 class Overtaken(MemoryBackend):
     """A backend another node writes to, once."""
 
-    def commit(self, records: Any, append_ids: Any, after: int) -> None:
-        if after == 0:
+    def commit(self, commit: Commit) -> None:
+        if commit.after == 0:
             foreign = plan([append(event("s", b"theirs"))], known(head=0, versions={}), 1, "memory")
-            super().commit(foreign.records, [], 0)
+            super().commit(Commit(0, foreign.records))
             raise Behind(1)
-        super().commit(records, append_ids, after)
+        super().commit(commit)
 
 
 def test_a_backend_that_is_ahead_makes_the_store_plan_again() -> None:
@@ -401,7 +402,7 @@ def test_a_backend_that_is_ahead_makes_the_store_plan_again() -> None:
 
 
 class Failing(MemoryBackend):
-    def commit(self, records: Any, append_ids: Any, after: int) -> None:
+    def commit(self, commit: Commit) -> None:
         raise StoreFailed("injected: no space left on device")
 
 

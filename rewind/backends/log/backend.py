@@ -30,10 +30,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rewind.backends import blocks
-from rewind.backends.contract import take
+from rewind.backends.contract import AppendIds, Commit, take
 from rewind.backends.directory import Directory
 from rewind.backends.index import Index, KeyValues, after_prefix, pack_u64
-from rewind.backends.log.segments import HEAD_BYTES, AppendIds, Commit, Place, Segments
+from rewind.backends.log.segments import HEAD_BYTES, Place, Segments, StoredCommit
 from rewind.backends.opening import default_scheme
 from rewind.backends.verify import check_records, records_of, take_joined
 from rewind.errors import Behind, StoreDamaged, StoreError, StoreFailed, StoreNotPermitted
@@ -165,7 +165,7 @@ class LogBackend:
         self._segments.make_ready(covered.offset if in_last else HEAD_BYTES, covered.last + 1)
         return covered.last
 
-    def _entries_of(self, commit: Commit) -> list[tuple[bytes, bytes]]:
+    def _entries_of(self, commit: StoredCommit) -> list[tuple[bytes, bytes]]:
         records = [Record(decode_event(record), record) for record in commit.records]
         return self._entries(records, commit.append_ids, commit.places)
 
@@ -182,14 +182,10 @@ class LogBackend:
     def last(self) -> tuple[int, int]:
         return self._head, self._last_time
 
-    def commit(
-        self,
-        records: Sequence[Record],
-        append_ids: Sequence[tuple[bytes, int, int]],
-        after: int,
-    ) -> None:
-        if after != self._head:
+    def commit(self, commit: Commit) -> None:
+        if commit.after != self._head:
             raise Behind(self._head)
+        records, append_ids = commit.records, commit.append_ids
         self._keys.settle()
         self._keys.failed = True  # until the commit is known to be good
         places = self._segments.append(records, append_ids)

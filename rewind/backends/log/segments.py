@@ -52,6 +52,7 @@ from uuid import UUID
 from zlib import crc32
 
 from rewind.backends import blocks
+from rewind.backends.contract import AppendIds
 from rewind.backends.directory import sync_directory, translate
 from rewind.errors import StoreDamaged, StoreFailed, StoreForeign
 from rewind.events import Record
@@ -72,8 +73,6 @@ _CRC = struct.Struct("<I")
 HEAD_BYTES = _SEGMENT.size
 """Where the first frame of a segment is."""
 
-AppendIds = Sequence[tuple[bytes, int, int]]
-
 log = logging.getLogger("rewind")
 
 
@@ -86,7 +85,7 @@ class Place(NamedTuple):
     length: int
 
 
-class Commit(NamedTuple):
+class StoredCommit(NamedTuple):
     """A commit read back. ``end``: the offset behind it."""
 
     segment: int
@@ -273,7 +272,7 @@ class Segments:
 
     # --- reading through ---
 
-    def commits(self, segment: int, offset: int, position: int) -> Iterator[Commit]:
+    def commits(self, segment: int, offset: int, position: int) -> Iterator[StoredCommit]:
         """The commits from this place on, of which the first must begin at ``position``.
 
         Ends where the last segment holds no further whole commit; ``make_ready`` says whether that
@@ -290,7 +289,7 @@ class Segments:
                 raise self._damaged(first, offset, f"position {position} is missing after it")
             offset = HEAD_BYTES
 
-    def _commits_of(self, segment: int, offset: int, position: int) -> Iterator[Commit]:
+    def _commits_of(self, segment: int, offset: int, position: int) -> Iterator[StoredCommit]:
         if segment == self.firsts[-1] and self.size(segment) <= HEAD_BYTES:
             return  # perhaps half a head: nothing was ever in it
         try:
@@ -303,7 +302,9 @@ class Segments:
         except OSError as error:
             raise translate(error, f"cannot read {self.file(segment)}") from error
 
-    def _read_commit(self, file: BinaryIO, salt: int, segment: int, position: int) -> Commit | None:
+    def _read_commit(
+        self, file: BinaryIO, salt: int, segment: int, position: int
+    ) -> StoredCommit | None:
         """The commit that begins here with ``position``; None unless all of it is there."""
         places: list[Place] = []
         records: list[bytes] = []
@@ -326,7 +327,7 @@ class Segments:
             expected = frame.last + 1
             if frame.last == frame.commit_last:
                 ids = list(_APPEND_ID.iter_unpack(payload[length:]))
-                return Commit(segment, file.tell(), frame.last, places, records, ids)
+                return StoredCommit(segment, file.tell(), frame.last, places, records, ids)
 
     def make_ready(self, offset: int, position: int) -> None:
         """Make the last segment ready for ``position``, its last whole commit ending at ``offset``.
