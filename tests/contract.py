@@ -17,8 +17,8 @@ import pytest
 
 from rewind.backends import Backend, Commit
 from rewind.backends.memory import MemoryBackend
-from rewind.errors import Behind
-from rewind.events import AppendEvent, Record, make_record, own_id, own_id_prefix
+from rewind.errors import Behind, StoreForeign
+from rewind.events import AppendEvent, Record, decode_event, make_record, own_id, own_id_prefix
 
 EPOCH_NS = 1_700_000_000_000_000_000
 MANY = 1_000_000
@@ -29,7 +29,7 @@ class Kind(NamedTuple):
     """How to open a backend in a directory, and whether it keeps anything."""
 
     name: str
-    open: Callable[[Path], Backend]
+    open: Callable[..., Backend]  # a path, and the id of the store if it is to have a certain one
     keeps: bool = True
 
 
@@ -379,6 +379,31 @@ class BackendContract:
         other = kind.open(path.with_name("other"))
         assert other.store_id != backend.store_id
         other.close()
+
+    def test_a_store_is_created_with_the_id_asked_for(self, kind: Kind, path: Path) -> None:
+        store_id = uuid.uuid4()
+        created = kind.open(path, store_id)
+        assert created.store_id == store_id
+        (written,) = Scribe(created).write("a")
+        assert decode_event(written).id == uuid.UUID(bytes=own_id(own_id_prefix(store_id), 1))
+        created.close()
+        if kind.keeps:
+            for asked in (store_id, None):
+                again = kind.open(path, asked)
+                assert (again.store_id, read_all(again)) == (store_id, [written])
+                again.close()
+
+    def test_a_store_of_another_id_is_foreign(
+        self, keeps: None, kind: Kind, path: Path, backend: Backend, scribe: Scribe
+    ) -> None:
+        written = scribe.write("a")
+        backend.close()
+        other = uuid.uuid4()
+        with pytest.raises(StoreForeign, match=f"{backend.store_id}, not {other}: give"):
+            kind.open(path, other)
+        again = kind.open(path, backend.store_id)
+        assert read_all(again) == written
+        again.close()
 
     # --- everything together ---
 

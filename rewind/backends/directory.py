@@ -46,22 +46,29 @@ def scheme_of(path: Path) -> str | None:
 class Directory:
     """An opened, locked store directory.
 
+    A new store gets the id ``store_id``, or one of its own if that is None; a store that has
+    another id is refused as ``StoreForeign``.
+
     ``path``; ``store_id``; ``created``: True until ``finish`` was called on a new store, so that
     the backend may create its files, and must find them otherwise.
     """
 
-    def __init__(self, path: Path, scheme: str, format_version: int) -> None:
+    def __init__(
+        self, path: Path, scheme: str, format_version: int, store_id: uuid.UUID | None = None
+    ) -> None:
         self.path = path
         identity = _read_identity(path)
         if identity is not None:
-            _check_identity(path, identity, scheme, format_version)
+            _check_identity(path, identity, scheme, format_version, store_id)
         elif _make(path):
             sync_directory(path.absolute().parent)
         self._lock = _take_lock(path)
         try:
             # Again, now that nobody else can write it.
-            identity = _read_identity(path) or self._write_identity(scheme, format_version)
-            _check_identity(path, identity, scheme, format_version)
+            identity = _read_identity(path)
+            if identity is None:
+                identity = _write_identity(path, scheme, format_version, store_id or uuid.uuid4())
+            _check_identity(path, identity, scheme, format_version, store_id)
         except BaseException:
             os.close(self._lock)
             raise
@@ -82,17 +89,6 @@ class Directory:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-
-    def _write_identity(self, scheme: str, format_version: int) -> dict[str, Any]:
-        identity: dict[str, Any] = {
-            "rewind": _MARK,
-            "scheme": scheme,
-            "format": format_version,
-            "store_id": str(uuid.uuid4()),
-            "complete": False,
-        }
-        _replace(self.path / _IDENTITY, identity)
-        return identity
 
 
 def _read_identity(path: Path) -> dict[str, Any] | None:
@@ -119,6 +115,21 @@ def _read_identity(path: Path) -> dict[str, Any] | None:
     return identity  # type: ignore[no-any-return]
 
 
+def _write_identity(
+    path: Path, scheme: str, format_version: int, store_id: uuid.UUID
+) -> dict[str, Any]:
+    """Say what is about to be created here."""
+    identity: dict[str, Any] = {
+        "rewind": _MARK,
+        "scheme": scheme,
+        "format": format_version,
+        "store_id": str(store_id),
+        "complete": False,
+    }
+    _replace(path / _IDENTITY, identity)
+    return identity
+
+
 def _check_nothing_there(path: Path) -> None:
     try:
         entries = sorted(set(os.listdir(path)) - {_LOCK, _IDENTITY + ".new"})
@@ -133,7 +144,13 @@ def _check_nothing_there(path: Path) -> None:
         )
 
 
-def _check_identity(path: Path, identity: dict[str, Any], scheme: str, format_version: int) -> None:
+def _check_identity(
+    path: Path,
+    identity: dict[str, Any],
+    scheme: str,
+    format_version: int,
+    store_id: uuid.UUID | None,
+) -> None:
     if identity["scheme"] != scheme:
         raise StoreForeign(
             f"{path} holds a store of scheme {identity['scheme']!r}, not {scheme!r}: "
@@ -143,6 +160,11 @@ def _check_identity(path: Path, identity: dict[str, Any], scheme: str, format_ve
         raise StoreForeign(
             f"{path} has format {identity['format']}, newer than {format_version}, the newest "
             "this release reads: use a newer Rewind"
+        )
+    if store_id is not None and uuid.UUID(identity["store_id"]) != store_id:
+        raise StoreForeign(
+            f"{path} holds the store {identity['store_id']}, not {store_id}: give the path of that "
+            "store, or an empty or a new directory"
         )
 
 

@@ -24,8 +24,8 @@ class MemoryBackend:
     durability = "memory"
     path: Path | None = None
 
-    def __init__(self) -> None:
-        self.store_id = uuid.uuid4()
+    def __init__(self, store_id: uuid.UUID | None = None) -> None:
+        self.store_id = store_id or uuid.uuid4()
         self._own_prefix = own_id_prefix(self.store_id)
         self._records: list[bytes] = []  # position n at index n - 1
         self._last_time = 0

@@ -12,6 +12,7 @@ import importlib.util
 import re
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from rewind.backends.contract import Backend
 from rewind.backends.directory import Directory, scheme_of
@@ -38,20 +39,21 @@ def is_store_url(text: str) -> bool:
     return text.split(":", 1)[0] in BACKENDS and ":" in text
 
 
-def open_backend(url: str) -> Backend:
+def open_backend(url: str, store_id: UUID | None = None) -> Backend:
     """Open, and create if need be, the store at a URL or bare path.
 
     ``scheme:PATH``, ``memory:``, or a bare PATH, which opens whatever it holds and, when empty,
-    creates the default scheme. Raises ``BadConfiguration`` or a ``StoreError``, before touching
-    a byte of a store it may not open.
+    creates the default scheme. ``store_id`` is the id of a store that is created, one of its own
+    if None; with it, a store that has another id is ``StoreForeign``. Raises
+    ``BadConfiguration`` or a ``StoreError``, before touching a byte of a store it may not open.
     """
     scheme, path = _split(url)
     if scheme == "memory":
-        memory: Backend = _load(scheme)()
+        memory: Backend = _load(scheme)(store_id)
         return memory
     scheme = scheme or scheme_of(path) or default_scheme()
     store = _load(scheme)  # first, so that a missing driver leaves no directory behind
-    directory = Directory(path, scheme, store.format_version)
+    directory = Directory(path, scheme, store.format_version, store_id)
     try:
         backend: Backend = store(directory)
         return backend

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from contract import BackendContract, Kind, Scribe, read_all, read_whole_stream
@@ -37,14 +38,14 @@ needs_plyvel = pytest.mark.skipif(
 
 
 def url_kind(scheme: str) -> Kind:
-    return Kind(scheme, lambda path: open_backend(f"{scheme}:{path}"))
+    return Kind(scheme, lambda path, id=None: open_backend(f"{scheme}:{path}", id))
 
 
 def log_kind(index: str) -> Kind:
     """The log with this engine for its index."""
 
-    def open_log(path: Path) -> Backend:
-        directory = Directory(path, "log", log_backend.LogBackend.format_version)
+    def open_log(path: Path, id: UUID | None = None) -> Backend:
+        directory = Directory(path, "log", log_backend.LogBackend.format_version, id)
         try:
             return log_backend.LogBackend(directory, index)
         except BaseException:
@@ -60,7 +61,9 @@ FILES = [
     pytest.param(log_kind("leveldb"), id="log", marks=needs_plyvel),
     pytest.param(log_kind("sqlite"), id="log-sqlite"),
 ]
-MEMORY = pytest.param(Kind("memory", lambda _: open_backend("memory:"), keeps=False), id="memory")
+MEMORY = pytest.param(
+    Kind("memory", lambda _, id=None: open_backend("memory:", id), keeps=False), id="memory"
+)
 SCHEMES = [
     pytest.param("leveldb", marks=needs_plyvel),
     "sqlite",
