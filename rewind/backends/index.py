@@ -77,7 +77,7 @@ class Index:
         self._keys = keys
         self._places = places
         self._own_prefix = own_prefix
-        self._damaged = damaged
+        self.damaged = damaged
 
     def entries(
         self,
@@ -167,7 +167,7 @@ class Index:
                 found = (piece_at(place, offset, length),)
                 if crc32(found[0], first & 0xFFFFFFFF) != checksum:
                     self._places.block_at(place)  # raises if it is the block that is damaged
-                    raise self._damaged(f"position {first} is not where it is said to be")
+                    raise self.damaged(f"position {first} is not where it is said to be")
             else:
                 block = block or self._places.block_at(place)
                 low = max(after + 1 - version, 0) + first
@@ -178,14 +178,14 @@ class Index:
             for record in found:
                 key = decode_key(record)
                 if key.version != next(wanted, None) or key.stream != stream:
-                    raise self._damaged(f"stream {stream!r} leads to position {key.position}")
+                    raise self.damaged(f"stream {stream!r} leads to position {key.position}")
                 yield record
         if (lacking := next(wanted, None)) is not None:
-            raise self._damaged(f"stream {stream!r} lacks version {lacking}")
+            raise self.damaged(f"stream {stream!r} lacks version {lacking}")
 
     def _of_block(self, block: blocks.Block, low: int, high: int) -> list[bytes]:
         if not block.first <= low <= high <= block.last:
-            raise self._damaged(f"position {high} is not in the block it is said to be in")
+            raise self.damaged(f"position {high} is not in the block it is said to be in")
         return [block.record(position) for position in range(low, high + 1)]
 
     def _runs(self, stream: str, after: int, until: int, backwards: bool) -> Iterator[_Run]:
@@ -204,7 +204,7 @@ class Index:
                 version, first, offset, length, checksum = _RUN.unpack_from(value)
                 last_version = _U64.unpack_from(key, len(prefix))[0]
             except struct.error as error:
-                raise self._damaged(f"a run of stream {stream!r} is cut short") from error
+                raise self.damaged(f"a run of stream {stream!r} is cut short") from error
             if version > until or last_version <= after:
                 return
             place = value[_RUN.size :]

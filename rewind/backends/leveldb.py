@@ -21,10 +21,10 @@ from pathlib import Path
 import plyvel
 
 from rewind.backends import blocks
-from rewind.backends.contract import Commit, take
+from rewind.backends.block_backend import BlockBackend
+from rewind.backends.contract import Commit
 from rewind.backends.directory import Directory
 from rewind.backends.index import Index, after_prefix, pack_u64
-from rewind.backends.verify import check_records, records_of, take_joined
 from rewind.errors import Behind, StoreDamaged, StoreFailed, StoreNotPermitted
 from rewind.events import decode_key, own_id_prefix
 
@@ -122,7 +122,7 @@ def _said(error: Exception) -> str:
     return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
 
 
-class LevelDBBackend:
+class LevelDBBackend(BlockBackend):
     """Blocks of records and their index in one LevelDB."""
 
     scheme = "leveldb"
@@ -131,14 +131,10 @@ class LevelDBBackend:
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
-        self.path: Path | None = directory.path
+        self.path = directory.path
         self.store_id = directory.store_id
         self._db = LevelDB(directory.path / "leveldb", create=directory.created)
         self._index = Index(self._db, self, own_id_prefix(self.store_id))
-        self.versions = self._index.versions
-        self.positions = self._index.positions
-        self.appends = self._index.appends
-        self.streams = self._index.streams
         try:
             directory.finish()
             self._head, self._last_time = self._find_last()
@@ -147,15 +143,13 @@ class LevelDBBackend:
             raise
 
     def _find_last(self) -> tuple[int, int]:
+        # Verified by LevelDB: where damage hid the last key, an earlier one would pass for it.
         with closing(self._db.scan(_BLOCK_START, _BLOCK_STOP, reverse=True)) as scan:
             key, block = next(scan, (b"", b""))
         if not key:
             return 0, 0
         last = int.from_bytes(key[1:], "big")
         return last, decode_key(blocks.decode(block, last).record(last)).recorded_at_ns
-
-    def last(self) -> tuple[int, int]:
-        return self._head, self._last_time
 
     def commit(self, commit: Commit) -> None:
         if commit.after != self._head:
@@ -175,28 +169,6 @@ class LevelDBBackend:
     def settle(self) -> None:
         pass  # a commit leaves nothing to do
 
-    def read(
-        self, after: int, until: int, limit: int, bytes_max: int, backwards: bool = False
-    ) -> list[bytes]:
-        found = self._blocks(after, min(until, self._head), backwards)
-        return take(records_of(found, after, until, backwards), limit, bytes_max)
-
-    def chunk(self, after: int, until: int, limit: int, bytes_max: int) -> tuple[int, list[bytes]]:
-        found = self._blocks(after, min(until, self._head), False)
-        return take_joined(found, after, until, limit, bytes_max)
-
-    def read_stream(
-        self,
-        stream: str,
-        after: int,
-        until: int,
-        limit: int,
-        bytes_max: int,
-        backwards: bool = False,
-    ) -> list[bytes]:
-        found = self._index.records(stream, after, until, backwards)
-        return take(found, limit, bytes_max)
-
     def block_at(self, place: bytes) -> blocks.Block:
         """The block at a place, which is its last position."""
         return blocks.decode(self._encoded_at(place), int.from_bytes(place, "big"))
@@ -213,29 +185,11 @@ class LevelDBBackend:
             raise StoreDamaged(f"the block ending at position {last} is missing")
         return block
 
-    def _blocks(self, after: int, until: int, backwards: bool) -> Iterator[blocks.Block]:
-        """The blocks with the positions ``after < n <= until``, without a hole."""
-        if after >= until:
-            return
-        start, stop = _BLOCK_START + pack_u64(after + 1), _BLOCK_STOP
-        if backwards:
-            # A block is filed under its last position: the one holding `until` may end beyond it.
-            for key, _ in self._db.scan(_BLOCK_START + pack_u64(until), _BLOCK_STOP):
-                stop = key + b"\0"
-                break
-        expected = until if backwards else after + 1
+    def _blocks_ending(self, position: int, backwards: bool) -> Iterator[blocks.Block]:
+        middle = _BLOCK_START + pack_u64(position)
+        start, stop = (_BLOCK_START, middle) if backwards else (middle, _BLOCK_STOP)
         for key, data in self._db.scan(start, stop, backwards, verify=False):
-            block = blocks.decode(data, int.from_bytes(key[1:], "big"))
-            if not block.first <= expected <= block.last:
-                break
-            yield block
-            expected = block.first - 1 if backwards else block.last + 1
-            if not after < expected <= until:
-                return
-        raise StoreDamaged(f"position {expected} is missing")
-
-    def check(self) -> Iterator[str]:
-        yield from check_records(self)
+            yield blocks.decode(data, int.from_bytes(key[1:], "big"))
 
     def close(self) -> None:
         self._db.close()

@@ -11,13 +11,13 @@ from bisect import bisect_right, insort
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from rewind.backends.contract import Commit, take
+from rewind.backends.contract import Backend, Commit, take
 from rewind.backends.verify import check_records
 from rewind.errors import Behind
 from rewind.events import own_id_prefix
 
 
-class MemoryBackend:
+class MemoryBackend(Backend):
     """Records in a list, indexes in dicts."""
 
     scheme = "memory"

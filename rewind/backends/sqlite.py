@@ -30,7 +30,7 @@ from zlib import crc32
 
 import msgspec
 
-from rewind.backends.contract import Commit, take
+from rewind.backends.contract import Backend, Commit, take
 from rewind.backends.directory import Directory, sync_directory
 from rewind.backends.verify import check_records
 from rewind.errors import Behind, StoreDamaged, StoreError, StoreFailed, StoreNotPermitted
@@ -121,7 +121,7 @@ _VERSION = (
 _to_json = msgspec.json.Encoder().encode
 
 
-class SQLiteBackend:
+class SQLiteBackend(Backend):
     """Records, their columns and their indexes in one SQLite file."""
 
     scheme = "sqlite"

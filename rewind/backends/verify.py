@@ -1,55 +1,21 @@
-"""What every backend does alike with records: take a bounded page, and check a whole store."""
+"""The check of a whole store, through the contract alone: what any backend can be asked.
+
+Every record is read by position, by its stream and by its id, and every stream is counted. A backend
+looks besides at what only it knows of: columns, segments. Nothing is mended here.
+"""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import msgspec
 
+from rewind.backends.contract import Backend
 from rewind.errors import StoreDamaged
 from rewind.events import Event, decode_event, own_id_position, own_id_prefix
 
-if TYPE_CHECKING:
-    from rewind.backends.blocks import Block
-    from rewind.backends.contract import Backend
-
 _PAGE = 1_000  # records of a check held at a time
 _PAGE_BYTES = 4 * 1024 * 1024
-
-
-def records_of(found: Iterable[Block], after: int, until: int, backwards: bool) -> Iterator[bytes]:
-    """The records of these blocks with ``after < position <= until``, in their order."""
-    for block in found:
-        first, last = max(after + 1, block.first), min(until, block.last)
-        for position in range(last, first - 1, -1) if backwards else range(first, last + 1):
-            yield block.record(position)
-
-
-def take_joined(
-    found: Iterable[Block], after: int, until: int, limit: int, bytes_max: int
-) -> tuple[int, list[bytes]]:
-    """As ``take``, of consecutive blocks, whose records are not looked at one by one."""
-    pieces: list[bytes] = []
-    count = size = 0
-    for block in found if limit > 0 else ():
-        first = max(after + 1, block.first)
-        last = min(until, block.last, first + limit - count - 1)
-        start = block.ends[first - block.first - 1] if first > block.first else 0
-        room = start + bytes_max - size
-        if block.ends[last - block.first] > room:
-            last = block.first + bisect_right(block.ends, room) - 1
-            if last < first and not pieces:
-                last = first
-            limit = count + last - first + 1  # these are the last
-        if last >= first:
-            pieces.append(block.joined(first, last))
-            count += last - first + 1
-            size += len(pieces[-1])
-        if count == limit:
-            break
-    return count, pieces
 
 
 def check_records(backend: Backend) -> Iterator[str]:

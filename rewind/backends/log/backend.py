@@ -30,12 +30,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rewind.backends import blocks
-from rewind.backends.contract import AppendIds, Commit, take
+from rewind.backends.block_backend import BlockBackend
+from rewind.backends.contract import AppendIds, Commit
 from rewind.backends.directory import Directory
 from rewind.backends.index import Index, KeyValues, after_prefix, pack_u64
 from rewind.backends.log.segments import HEAD_BYTES, Place, Segments, StoredCommit
 from rewind.backends.opening import default_scheme
-from rewind.backends.verify import check_records, records_of, take_joined
 from rewind.errors import Behind, StoreDamaged, StoreError, StoreFailed, StoreNotPermitted
 from rewind.events import Record, decode_event, decode_key, own_id_prefix
 
@@ -52,7 +52,7 @@ Entries = Sequence[tuple[bytes, bytes]]
 log = logging.getLogger("rewind")
 
 
-class LogBackend:
+class LogBackend(BlockBackend):
     """Segments, and an index derived from them.
 
     ``index`` names the engine of the index, a key of ``ENGINES``; None takes that of the default store.
@@ -64,7 +64,7 @@ class LogBackend:
 
     def __init__(self, directory: Directory, index: str | None = None) -> None:
         self._directory = directory
-        self.path: Path | None = directory.path
+        self.path = directory.path
         self.store_id = directory.store_id
         self._segments = Segments(directory.path / "segments", self.store_id, directory.created)
         try:
@@ -81,10 +81,6 @@ class LogBackend:
 
     def _begin_use(self, covered: _Covered) -> None:
         self._index = Index(self._keys, self, own_id_prefix(self.store_id), self._keys.damaged)
-        self.versions = self._index.versions
-        self.positions = self._index.positions
-        self.appends = self._index.appends
-        self.streams = self._index.streams
         self._check_joints(covered)
         self._head = self._replay(covered)
         self._last_time = 0
@@ -179,9 +175,6 @@ class LogBackend:
 
     # --- the contract ---
 
-    def last(self) -> tuple[int, int]:
-        return self._head, self._last_time
-
     def commit(self, commit: Commit) -> None:
         if commit.after != self._head:
             raise Behind(self._head)
@@ -198,46 +191,6 @@ class LogBackend:
     def settle(self) -> None:
         self._keys.settle()
 
-    def read(
-        self, after: int, until: int, limit: int, bytes_max: int, backwards: bool = False
-    ) -> list[bytes]:
-        found = self._blocks(after, min(until, self._head), backwards)
-        return take(records_of(found, after, until, backwards), limit, bytes_max)
-
-    def chunk(self, after: int, until: int, limit: int, bytes_max: int) -> tuple[int, list[bytes]]:
-        found = self._blocks(after, min(until, self._head), False)
-        return take_joined(found, after, until, limit, bytes_max)
-
-    def read_stream(
-        self,
-        stream: str,
-        after: int,
-        until: int,
-        limit: int,
-        bytes_max: int,
-        backwards: bool = False,
-    ) -> list[bytes]:
-        found = self._index.records(stream, after, until, backwards)
-        return take(found, limit, bytes_max)
-
-    def _blocks(self, after: int, until: int, backwards: bool) -> Iterator[blocks.Block]:
-        """The blocks with the positions ``after < n <= until``, without a hole."""
-        if after >= until:
-            return
-        start, stop = _BLOCK + pack_u64(after + 1), _BLOCK_STOP
-        if backwards:
-            stop = _BLOCK + pack_u64(self._place_of(until).last) + b"\0"
-        expected = until if backwards else after + 1
-        for key, value in self._keys.scan(start, stop, backwards):
-            block = self._segments.block(self._unpacked(key[1:] + value))
-            if not block.first <= expected <= block.last:
-                break
-            yield block
-            expected = block.first - 1 if backwards else block.last + 1
-            if not after < expected <= until:
-                return
-        raise self._keys.damaged(f"position {expected} is missing")
-
     def block_at(self, place: bytes) -> blocks.Block:
         """The block at a place."""
         return self._segments.block(self._unpacked(place))
@@ -245,6 +198,12 @@ class LogBackend:
     def piece_at(self, place: bytes, offset: int, length: int) -> bytes:
         """Some of its bytes."""
         return self._segments.piece(self._unpacked(place), offset, length)
+
+    def _blocks_ending(self, position: int, backwards: bool) -> Iterator[blocks.Block]:
+        middle = _BLOCK + pack_u64(position)
+        start, stop = (_BLOCK, middle) if backwards else (middle, _BLOCK_STOP)
+        for key, value in self._keys.scan(start, stop, backwards):
+            yield self._segments.block(self._unpacked(key[1:] + value))
 
     def _unpacked(self, place: bytes) -> Place:
         try:
@@ -261,7 +220,7 @@ class LogBackend:
     def check(self) -> Iterator[str]:
         try:
             yield from self._check_segments()
-            yield from check_records(self)
+            yield from super().check()
         except StoreDamaged as damage:
             yield str(damage)
 

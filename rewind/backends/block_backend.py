@@ -1,0 +1,142 @@
+"""What backends of blocks have in common: everything that is read.
+
+Records lie in blocks (blocks.py), end to end by position, and the index (index.py) finds all else.
+So a page by position is the blocks from one on, upwards or downwards, and a page of a stream is
+what the index leads to. A ``BlockBackend`` says where its blocks are, and stores commits: leveldb.py
+keeps the blocks beside their index, log/ in files.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator
+from itertools import chain, islice
+
+from rewind.backends.blocks import Block
+from rewind.backends.contract import Backend, take
+from rewind.backends.index import Index
+from rewind.backends.verify import check_records
+
+
+class BlockBackend(Backend):
+    """The reading half of a backend, over blocks and an index; the methods are the contract's.
+
+    A class made from it opens its files in its constructor and sets the attributes below; it adds
+    ``commit``, ``settle`` and ``close``.
+    """
+
+    _index: Index
+    _head: int
+    _last_time: int  # recorded_at_ns of the event at the head
+
+    # --- where the blocks are ---
+
+    @abstractmethod
+    def block_at(self, address: bytes) -> Block:
+        """The block at an address, verified."""
+
+    @abstractmethod
+    def piece_at(self, address: bytes, offset: int, length: int) -> bytes:
+        """Some bytes of the block at an address, not verified, or fewer where it is shorter."""
+
+    @abstractmethod
+    def _blocks_ending(self, position: int, backwards: bool) -> Iterator[Block]:
+        """The verified blocks that end at ``position`` or above it, upwards.
+
+        ``backwards``: those that end below it, downwards.
+        """
+
+    # --- the contract ---
+
+    def last(self) -> tuple[int, int]:
+        return self._head, self._last_time
+
+    def versions(self, streams: Collection[str]) -> dict[str, int]:
+        return self._index.versions(streams)
+
+    def positions(self, ids: Collection[bytes]) -> dict[bytes, int]:
+        return self._index.positions(ids)
+
+    def appends(self, append_ids: Collection[bytes]) -> dict[bytes, tuple[int, int]]:
+        return self._index.appends(append_ids)
+
+    def read(
+        self, after: int, until: int, limit: int, bytes_max: int, backwards: bool = False
+    ) -> list[bytes]:
+        found = self._blocks(after, min(until, self._head), backwards)
+        return take(_records_of(found, after, until, backwards), limit, bytes_max)
+
+    def chunk(self, after: int, until: int, limit: int, bytes_max: int) -> tuple[int, list[bytes]]:
+        found = self._blocks(after, min(until, self._head), False)
+        return _take_joined(found, after, until, limit, bytes_max)
+
+    def read_stream(
+        self,
+        stream: str,
+        after: int,
+        until: int,
+        limit: int,
+        bytes_max: int,
+        backwards: bool = False,
+    ) -> list[bytes]:
+        return take(self._index.records(stream, after, until, backwards), limit, bytes_max)
+
+    def streams(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
+        return self._index.streams(prefix, after, limit)
+
+    def check(self) -> Iterator[str]:
+        yield from check_records(self)
+
+    # --- blocks end to end ---
+
+    def _blocks(self, after: int, until: int, backwards: bool) -> Iterator[Block]:
+        """The blocks with the positions ``after < n <= until``, without a hole."""
+        if after >= until:
+            return
+        found = self._blocks_ending(until if backwards else after + 1, False)
+        if backwards:
+            # The block with `until` may end above it, all others end below.
+            found = chain(islice(found, 1), self._blocks_ending(until, True))
+        expected = until if backwards else after + 1
+        for block in found:
+            if not block.first <= expected <= block.last:
+                break
+            yield block
+            expected = block.first - 1 if backwards else block.last + 1
+            if not after < expected <= until:
+                return
+        raise self._index.damaged(f"position {expected} is missing")
+
+
+def _records_of(found: Iterable[Block], after: int, until: int, backwards: bool) -> Iterator[bytes]:
+    """The records of these blocks with ``after < position <= until``, in their order."""
+    for block in found:
+        first, last = max(after + 1, block.first), min(until, block.last)
+        for position in range(last, first - 1, -1) if backwards else range(first, last + 1):
+            yield block.record(position)
+
+
+def _take_joined(
+    found: Iterable[Block], after: int, until: int, limit: int, bytes_max: int
+) -> tuple[int, list[bytes]]:
+    """As ``take``, of consecutive blocks, whose records are not looked at one by one."""
+    pieces: list[bytes] = []
+    count = size = 0
+    for block in found if limit > 0 else ():
+        first = max(after + 1, block.first)
+        last = min(until, block.last, first + limit - count - 1)
+        start = block.ends[first - block.first - 1] if first > block.first else 0
+        room = start + bytes_max - size
+        if block.ends[last - block.first] > room:
+            last = block.first + bisect_right(block.ends, room) - 1
+            if last < first and not pieces:
+                last = first
+            limit = count + last - first + 1  # these are the last
+        if last >= first:
+            pieces.append(block.joined(first, last))
+            count += last - first + 1
+            size += len(pieces[-1])
+        if count == limit:
+            break
+    return count, pieces
