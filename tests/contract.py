@@ -309,6 +309,51 @@ class BackendContract:
         assert backend.positions([id]) == {id: 2}
         assert backend.appends([id]) == {id: (1, 2)}
 
+    def test_append_ids_of_a_range_are_those_wholly_in_it(
+        self, backend: Backend, scribe: Scribe
+    ) -> None:
+        one, two, three = (bytes([n]) * 16 for n in range(3))
+        scribe.write("a", "b", "a", append_ids=[(three, 1, 1), (two, 2, 3)])
+        scribe.write("a")
+        scribe.write("a", "a", append_ids=[(one, 5, 6)])
+        rows = [(three, 1, 1), (two, 2, 3), (one, 5, 6)]
+        assert backend.append_ids(0, 6) == backend.append_ids(0, MANY) == rows
+        assert backend.append_ids(0, 2) == rows[:1]
+        assert backend.append_ids(2, 6) == rows[2:]
+        for after, until in ((0, 0), (2, 3), (3, 5), (4, 5), (5, 6), (6, MANY), (6, 0)):
+            assert backend.append_ids(after, until) == []
+
+    def test_two_ids_of_the_same_events_are_both_of_the_range(
+        self, backend: Backend, scribe: Scribe
+    ) -> None:
+        rows = [(b"a" * 16, 1, 2), (b"b" * 16, 1, 2), (b"c" * 16, 3, 3)]
+        scribe.write("s", "s", "s", append_ids=[rows[1], rows[0], rows[2]])
+        assert backend.append_ids(0, 3) == rows
+        assert backend.append_ids(0, 2) == rows[:2]
+        assert backend.append_ids(1, 3) == rows[2:]
+
+    def test_append_ids_of_random_ranges_are_as_committed(
+        self, kind: Kind, path: Path, backend: Backend, scribe: Scribe
+    ) -> None:
+        seed = random.SystemRandom().randrange(2**32)
+        print(f"seed {seed}")
+        rng = random.Random(seed)
+        committed: list[tuple[bytes, int, int]] = []
+        for _ in range(40):
+            rows = random_append_ids(rng, backend.last()[0])
+            last = rows[-1][2]
+            size = rng.choice((0, 0, 100, 9_000))  # so that a commit is one block, or several
+            events = [{"stream": "s", "data": b"x" * size}] * (last - backend.last()[0])
+            kept = [row for row in rows if rng.random() < 0.8]
+            scribe.write(*events, append_ids=kept)
+            committed += kept
+        assert_append_ids(rng, backend, committed)
+        if kind.keeps:
+            backend.close()
+            again = kind.open(path)
+            assert_append_ids(rng, again, committed)
+            again.close()
+
     # --- names of streams ---
 
     def test_streams_are_listed_by_name_in_utf8_order(
@@ -422,6 +467,28 @@ class BackendContract:
         assert list(backend.check()) == []
 
 
+def random_append_ids(rng: random.Random, head: int) -> list[tuple[bytes, int, int]]:
+    """Ids of the appends of one commit behind a head; some have two."""
+    rows = []
+    for _ in range(rng.choice((1, 1, 2, 8))):
+        first, head = head + 1, head + rng.choice((1, 1, 1, 2, 5, 12))
+        rows += [(rng.randbytes(16), first, head) for _ in range(rng.choice((1, 1, 1, 2)))]
+    return rows
+
+
+def assert_append_ids(
+    rng: random.Random, backend: Backend, committed: list[tuple[bytes, int, int]]
+) -> None:
+    """Any range gives what a look at all that was committed gives."""
+    head = backend.last()[0]
+    in_order = sorted(committed, key=lambda row: (row[1], row[2], row[0]))
+    for _ in range(200):
+        after = rng.randint(0, head + 2)
+        until = rng.choice((after + rng.randint(0, 20), rng.randint(0, head + 2), MANY))
+        expected = [row for row in in_order if after < row[1] and row[2] <= until]
+        assert backend.append_ids(after, until) == expected
+
+
 class Mirror:
     """Random operations on a backend and on its twin in memory, which must agree."""
 
@@ -494,6 +561,9 @@ class Mirror:
         assert backend.positions(ids) == twin.positions(ids)
         ids = rng.sample(self.append_ids, 3)
         assert backend.appends(ids) == twin.appends(ids)
+        after = rng.randint(0, twin.last()[0])
+        until = after + rng.choice((1, 20, MANY))
+        assert backend.append_ids(after, until) == twin.append_ids(after, until)
         found = backend.versions(self.names)
         assert {name: found[name] for name in found if found[name]} == twin.versions(self.names)
         asked = rng.choice(("", "é", "1", "éé2")), rng.choice(("", *self.names)), rng.randrange(9)

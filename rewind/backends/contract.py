@@ -20,16 +20,17 @@ import msgspec
 
 from rewind.events import Record
 
-#: Rows (append id, first position, last position), in order of position.
-AppendIds = Sequence[tuple[bytes, int, int]]
+#: Append id, and the first and last position of its events.
+AppendId = tuple[bytes, int, int]
+AppendIds = Sequence[AppendId]
 
 
 class Commit(msgspec.Struct, frozen=True, gc=False):
     """What a backend makes durable at once, all or nothing.
 
     ``after``: the head this was planned on, 0 for an empty store. ``records``: one or more, at the
-    positions from ``after + 1`` on, without a hole. ``append_ids``: of appends whose events are all
-    among the records; two ids may stand for the same events.
+    positions from ``after + 1`` on, without a hole. ``append_ids``: in order of position, of appends
+    whose events are all among the records; two ids may stand for the same events.
     """
 
     after: int
@@ -71,6 +72,14 @@ class Backend(Protocol):
 
     def appends(self, append_ids: Collection[bytes]) -> dict[bytes, tuple[int, int]]:
         """First and last position of these appends; unknown append ids are left out."""
+
+    def append_ids(self, after: int, until: int) -> list[AppendId]:
+        """The append ids whose events all lie in ``after < position <= until``, in order of position.
+
+        Ids of the same events are in their own order. There may be as many as positions in the range, so
+        a caller asks for a range of a bounded size. A backend without an index by position looks
+        at every append id it has, and says so.
+        """
 
     def commit(self, commit: Commit) -> None:
         """Store its records and append ids: all or nothing, durable on return.
@@ -118,6 +127,11 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Release files and locks. Everything acknowledged is durable already."""
+
+
+def by_position(append_ids: Iterable[AppendId]) -> list[AppendId]:
+    """In the order that ``Backend.append_ids`` promises."""
+    return sorted(append_ids, key=lambda row: (row[1], row[2], row[0]))
 
 
 def take(records: Iterable[bytes], limit: int, bytes_max: int) -> list[bytes]:

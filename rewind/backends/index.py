@@ -26,7 +26,7 @@ from typing import Any, Protocol
 from zlib import crc32
 
 from rewind.backends import blocks
-from rewind.backends.contract import AppendIds
+from rewind.backends.contract import AppendId, AppendIds
 from rewind.errors import StoreDamaged
 from rewind.events import Record, decode_key
 
@@ -130,6 +130,18 @@ class Index:
         get = self._keys.get
         found = {id: get(b"a" + id) for id in append_ids}
         return {id: _PAIR.unpack(value) for id, value in found.items() if value}
+
+    def append_ids(self, after: int, until: int) -> Iterator[AppendId]:
+        """Those whose events all lie in the range, by id: every one is looked at."""
+        for key, value in self._keys.scan(b"a", after_prefix(b"a")):
+            try:
+                first, last = _PAIR.unpack(value)
+            except struct.error as error:
+                raise self.damaged(
+                    f"the positions of append id {key[1:].hex()} are cut short"
+                ) from error
+            if after < first and last <= until:
+                yield key[1:], first, last
 
     def streams(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
         start = max(b"n" + prefix.encode(), b"n" + after.encode() + b"\0" if after else b"")

@@ -11,7 +11,7 @@ from bisect import bisect_right, insort
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from rewind.backends.contract import Backend, Commit, take
+from rewind.backends.contract import AppendId, Backend, Commit, by_position, take
 from rewind.backends.verify import check_records
 from rewind.errors import Behind
 from rewind.events import own_id_prefix
@@ -33,6 +33,7 @@ class MemoryBackend(Backend):
         self._names: list[bytes] = []  # sorted, as UTF-8
         self._ids: dict[bytes, int] = {}
         self._appends: dict[bytes, tuple[int, int]] = {}
+        self._append_ids: list[AppendId] = []  # by position
 
     def last(self) -> tuple[int, int]:
         return len(self._records), self._last_time
@@ -45,6 +46,11 @@ class MemoryBackend(Backend):
 
     def appends(self, append_ids: Collection[bytes]) -> dict[bytes, tuple[int, int]]:
         return {id: self._appends[id] for id in append_ids if id in self._appends}
+
+    def append_ids(self, after: int, until: int) -> list[AppendId]:
+        rows = self._append_ids
+        start, stop = (bisect_right(rows, number, key=_first_of) for number in (after, until))
+        return [row for row in rows[start:stop] if row[2] <= until]
 
     def commit(self, commit: Commit) -> None:
         if commit.after != len(self._records):
@@ -61,6 +67,7 @@ class MemoryBackend(Backend):
             self._last_time = event.recorded_at_ns
         for append_id, first, last in commit.append_ids:
             self._appends[append_id] = (first, last)
+        self._append_ids += by_position(commit.append_ids)
 
     def settle(self) -> None:
         pass  # a commit leaves nothing to do
@@ -105,6 +112,10 @@ class MemoryBackend(Backend):
 
     def close(self) -> None:
         self._records.clear()
+
+
+def _first_of(row: AppendId) -> int:
+    return row[1]
 
 
 def _first(names: list[bytes], prefix: str) -> int:

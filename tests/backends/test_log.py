@@ -365,6 +365,23 @@ def test_damaged_append_ids_are_found_by_check(tmp_path: Path) -> None:
     store.close()
 
 
+def test_append_ids_of_a_damaged_commit_are_damage(small_frames: None, tmp_path: Path) -> None:
+    made = make(tmp_path / "store")
+    ids = [(bytes([n]) * 16, 3 * n + 1, 3 * n + 3) for n in range(6)]
+    (segment,) = made.segments()
+    content = segment.read_bytes()
+    for offset in range(made.ends[2], made.ends[3]):
+        flip(segment, offset)
+        store = open_log(made.path)
+        assert store.append_ids(0, 9) == ids[:3]
+        assert store.append_ids(12, 18) == ids[4:]
+        for asked in ((8, 10), (9, 12), (10, 12), (11, 18)):
+            with pytest.raises(StoreDamaged):
+                store.append_ids(*asked)
+        store.close()
+        segment.write_bytes(content)
+
+
 # --- segments ---
 
 

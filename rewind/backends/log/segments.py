@@ -272,6 +272,25 @@ class Segments:
 
     # --- reading through ---
 
+    def commits_from(self, place: Place, position: int) -> Iterator[StoredCommit]:
+        """The commits from the one on that begins at ``position``, which is the block at a place."""
+        return self.commits(place.segment, place.offset - _FRAME.size, position)
+
+    def commit_first(self, place: Place) -> int:
+        """The first position of the commit that the block at this place is part of."""
+        try:
+            with self._open(place.segment) as file:
+                salt = self._read_head(file, place.segment)
+                file.seek(place.offset - _FRAME.size)
+                frame = _parse_head(file.read(_FRAME.size), salt)
+        except OSError as error:
+            raise translate(error, f"cannot read {self.file(place.segment)}") from error
+        if frame is None or frame.last != place.last:
+            raise self._damaged(
+                place.segment, place.offset, "no frame begins in front of the block"
+            )
+        return frame.commit_first
+
     def commits(self, segment: int, offset: int, position: int) -> Iterator[StoredCommit]:
         """The commits from this place on, of which the first must begin at ``position``.
 
