@@ -12,13 +12,13 @@ format or a store of another scheme is left as it was found.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import json
 import os
 import socket
 import uuid
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +62,15 @@ class Directory:
             _check_identity(path, identity, scheme, format_version, store_id)
         elif _make(path):
             sync_directory(path.absolute().parent)
-        self._lock = _take_lock(path)
-        try:
+        with ExitStack() as undo:
+            self._lock = _take_lock(path)
+            undo.callback(self.close)
             # Again, now that nobody else can write it.
             identity = _read_identity(path)
             if identity is None:
                 identity = _write_identity(path, scheme, format_version, store_id or uuid.uuid4())
             _check_identity(path, identity, scheme, format_version, store_id)
-        except BaseException:
-            os.close(self._lock)
-            raise
+            undo.pop_all()
         self.store_id = uuid.UUID(identity["store_id"])
         self.created = not identity["complete"]
         self._identity = identity
@@ -86,9 +85,12 @@ class Directory:
 
     def close(self) -> None:
         """Give the lock back."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        lock, self._lock = self._lock, -1
+        try:
+            if lock >= 0:
+                os.close(lock)
+        except OSError as error:
+            raise translate(error, f"cannot close {self.path / _LOCK}") from error
 
 
 def _read_identity(path: Path) -> dict[str, Any] | None:
@@ -189,15 +191,19 @@ def _take_lock(path: Path) -> int:
     except OSError as error:
         raise translate(error, f"cannot open {path / _LOCK}", StoreNotCreated) from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-    except BlockingIOError as error:
-        owner = os.pread(lock, 300, 0).decode(errors="replace").strip() or "another process"
-        os.close(lock)
-        raise StoreLocked(f"the store {path} is in use by {owner}: stop it first") from error
+        with ExitStack() as undo:
+            undo.callback(os.close, lock)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                owner = os.pread(lock, 300, 0).decode(errors="replace").strip()
+                raise StoreLocked(
+                    f"the store {path} is in use by {owner or 'another process'}: stop it first"
+                ) from error
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            undo.pop_all()
     except OSError as error:
-        os.close(lock)
         raise translate(error, f"cannot lock {path}") from error
     return lock
 
@@ -214,7 +220,7 @@ def _replace(path: Path, content: dict[str, Any]) -> None:
         os.replace(new, path)
         sync_directory(path.parent)
     except OSError as error:
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             new.unlink()
         raise translate(error, f"cannot write {path}", StoreNotCreated) from error
 

@@ -15,7 +15,7 @@ never finished. Everything behind it is then gone without a word.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import plyvel
@@ -95,11 +95,11 @@ class LevelDB:
 
     def write(self, entries: Sequence[tuple[bytes, bytes]], sync: bool) -> None:
         """Put all entries or none."""
-        batch = self._db.write_batch(sync=sync)
-        put = batch.put
-        for key, value in entries:
-            put(key, value)
         try:
+            batch = self._db.write_batch(sync=sync)
+            put = batch.put
+            for key, value in entries:
+                put(key, value)
             batch.write()
         except plyvel.Error as error:
             raise StoreFailed(f"LevelDB cannot write: {_said(error)}") from error
@@ -133,14 +133,13 @@ class LevelDBBackend(BlockBackend):
         self._directory = directory
         self.path = directory.path
         self.store_id = directory.store_id
-        self._db = LevelDB(directory.path / "leveldb", create=directory.created)
-        self._index = Index(self._db, self, own_id_prefix(self.store_id))
-        try:
+        with ExitStack() as undo:
+            self._db = LevelDB(directory.path / "leveldb", create=directory.created)
+            undo.callback(self._db.close)
+            self._index = Index(self._db, self, own_id_prefix(self.store_id))
             directory.finish()
             self._head, self._last_time = self._find_last()
-        except BaseException:
-            self._db.close()
-            raise
+            undo.pop_all()
 
     def _find_last(self) -> tuple[int, int]:
         # Verified by LevelDB: where damage hid the last key, an earlier one would pass for it.
@@ -192,5 +191,5 @@ class LevelDBBackend(BlockBackend):
             yield blocks.decode(data, int.from_bytes(key[1:], "big"))
 
     def close(self) -> None:
-        self._db.close()
-        self._directory.close()
+        with closing(self._directory):
+            self._db.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -53,13 +54,12 @@ def open_backend(url: str, store_id: UUID | None = None) -> Backend:
         return memory
     scheme = scheme or scheme_of(path) or default_scheme()
     store = _load(scheme)  # first, so that a missing driver leaves no directory behind
-    directory = Directory(path, scheme, store.format_version, store_id)
-    try:
+    with ExitStack() as undo:
+        directory = Directory(path, scheme, store.format_version, store_id)
+        undo.callback(directory.close)
         backend: Backend = store(directory)
-        return backend
-    except BaseException:
-        directory.close()
-        raise
+        undo.pop_all()
+    return backend
 
 
 def _split(url: str) -> tuple[str, Path]:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -31,7 +31,7 @@ from zlib import crc32
 import msgspec
 
 from rewind.backends.contract import AppendId, Backend, Commit, take
-from rewind.backends.directory import Directory, sync_directory
+from rewind.backends.directory import Directory, sync_directory, translate
 from rewind.backends.verify import check_records
 from rewind.errors import Behind, StoreDamaged, StoreError, StoreFailed, StoreNotPermitted
 from rewind.events import Record, decode_event, decode_key, own_id_prefix
@@ -140,14 +140,12 @@ class SQLiteBackend(Backend):
         self._file = directory.path / "events.sqlite"
         self._failed = False
         self._unchecked_bytes = 0  # committed since the last checkpoint
-        with translated(self._file):
+        with translated(self._file), ExitStack() as undo:
             self._db = connect(self._file, create=directory.created)
-            try:
-                self._begin_use(directory)
-                self._head, self._last_time = self._find_last()
-            except BaseException:
-                self._db.close()
-                raise
+            undo.callback(self._db.close)
+            self._begin_use(directory)
+            self._head, self._last_time = self._find_last()
+            undo.pop_all()
 
     def _begin_use(self, directory: Directory) -> None:
         if not directory.created:
@@ -363,9 +361,8 @@ class SQLiteBackend(Backend):
                 yield f"an append id leads to positions {first} to {last}"
 
     def close(self) -> None:
-        with translated(self._file):
+        with closing(self._directory), translated(self._file):
             self._db.close()
-        self._directory.close()
 
 
 def _verify(record: bytes, crc: int, position: int, place: tuple[str, int] | None = None) -> None:
@@ -391,19 +388,20 @@ class Keys:
     def __init__(self, path: Path, create: bool) -> None:
         self._file = path / "index.sqlite"
         if create:
-            path.mkdir(exist_ok=True)
-        with translated(self._file):
-            self._db = connect(self._file, create)
             try:
-                configure(self._db, _DERIVED)
-                if create:
-                    self._db.execute(
-                        "CREATE TABLE IF NOT EXISTS kv (key BLOB PRIMARY KEY, value BLOB NOT NULL)"
-                        " WITHOUT ROWID"
-                    )
-            except BaseException:
-                self._db.close()
-                raise
+                path.mkdir(exist_ok=True)
+            except OSError as error:
+                raise translate(error, f"cannot create {path}") from error
+        with translated(self._file), ExitStack() as undo:
+            self._db = connect(self._file, create)
+            undo.callback(self._db.close)
+            configure(self._db, _DERIVED)
+            if create:
+                self._db.execute(
+                    "CREATE TABLE IF NOT EXISTS kv (key BLOB PRIMARY KEY, value BLOB NOT NULL)"
+                    " WITHOUT ROWID"
+                )
+            undo.pop_all()
 
     def get(self, key: bytes) -> bytes | None:
         with translated(self._file):

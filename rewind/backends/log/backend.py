@@ -25,6 +25,7 @@ import logging
 import shutil
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -66,18 +67,14 @@ class LogBackend(BlockBackend):
         self._directory = directory
         self.path = directory.path
         self.store_id = directory.store_id
-        self._segments = Segments(directory.path / "segments", self.store_id, directory.created)
-        try:
+        with ExitStack() as undo:
+            self._segments = Segments(directory.path / "segments", self.store_id, directory.created)
+            undo.callback(self._segments.release)  # as they are: what is refused is not changed
             self._keys, covered = self._open_index(directory, index or default_scheme())
-            try:
-                self._begin_use(covered)
-            except BaseException:
-                self._keys.close()
-                raise
-        except BaseException:
-            self._segments.release()
-            raise
-        directory.finish()
+            undo.callback(self._keys.close)
+            self._begin_use(covered)
+            directory.finish()
+            undo.pop_all()
 
     def _begin_use(self, covered: _Covered) -> None:
         self._index = Index(self._keys, self, own_id_prefix(self.store_id), self._keys.damaged)
@@ -103,20 +100,23 @@ class LogBackend(BlockBackend):
             except StoreError as reason:
                 log.warning("%s cannot be used and is built from the segments: %s", path, reason)
         _delete(path)
-        keys = _Keys(path, engine, create=True)
         covered = _Covered(0, 1, HEAD_BYTES)
-        keys.write([self._covered_entry(covered)])
+        with ExitStack() as undo:
+            keys = _Keys(path, engine, create=True)
+            undo.callback(keys.close)
+            keys.write([self._covered_entry(covered)])
+            undo.pop_all()
         return keys, covered
 
     def _open_existing(self, path: Path, engine: str) -> tuple[_Keys, _Covered]:
         if not path.exists():
             raise StoreDamaged("it is missing")
-        keys = _Keys(path, engine, create=False)
-        try:
-            return keys, self._read_covered(keys)
-        except BaseException:
-            keys.close()
-            raise
+        with ExitStack() as undo:
+            keys = _Keys(path, engine, create=False)
+            undo.callback(keys.close)
+            covered = self._read_covered(keys)
+            undo.pop_all()
+        return keys, covered
 
     def _read_covered(self, keys: KeyValues) -> _Covered:
         value = keys.get(_COVERED)
@@ -255,13 +255,8 @@ class LogBackend(BlockBackend):
             yield f"{file} is damaged at offset {reached.offset}: no whole commit begins here"
 
     def close(self) -> None:
-        try:
+        with closing(self._directory), closing(self._segments):
             self._keys.close()
-        finally:
-            try:
-                self._segments.close()
-            finally:
-                self._directory.close()
 
 
 class _Covered(NamedTuple):

@@ -45,6 +45,7 @@ import re
 import secrets
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -125,7 +126,10 @@ class Segments:
                 int(name[:20]) for name in os.listdir(path) if re.fullmatch("[0-9]{20}[.]log", name)
             )
             if create and not self.firsts:
-                self._write_head(1)
+                with ExitStack() as undo:
+                    undo.callback(self.release)
+                    self._write_head(1)
+                    undo.pop_all()
         except FileNotFoundError as error:
             raise StoreDamaged(f"{path} is missing") from error
         except OSError as error:
@@ -202,8 +206,8 @@ class Segments:
     def _roll(self, first: int) -> None:
         self._cut_zeros()
         os.fsync(self._writer)  # a segment with another behind it ends with its last commit
-        os.close(self._writer)
-        self._writer = -1
+        writer, self._writer = self._writer, -1
+        os.close(writer)
         self._write_head(first)
 
     def _write_head(self, first: int) -> None:
@@ -248,10 +252,9 @@ class Segments:
         if reader is None:
             with self._open(segment) as file:
                 self._read_head(file, segment)
-                reader = os.dup(file.fileno())
-            if len(self._readers) >= OPEN_FILES_MAX:
+                reader = self._readers[segment] = os.dup(file.fileno())
+            if len(self._readers) > OPEN_FILES_MAX:
                 os.close(self._readers.pop(next(iter(self._readers))))
-            self._readers[segment] = reader
         return reader
 
     def _open(self, segment: int) -> BinaryIO:
@@ -380,7 +383,8 @@ class Segments:
                 raise self._damaged(
                     segment, offset, f"no whole commit, but a later one at offset {later}"
                 )
-        self._writer = os.open(self.file(segment), os.O_RDWR | os.O_CLOEXEC)
+        if self._writer < 0:  # open already if it was begun just now
+            self._writer = os.open(self.file(segment), os.O_RDWR | os.O_CLOEXEC)
         if rest := len(os.pread(self._writer, size - offset, offset).rstrip(b"\0")):
             log.warning(
                 "%s: cut off %d bytes of an unfinished commit after position %d",
@@ -420,19 +424,21 @@ class Segments:
     def close(self) -> None:
         """Close the files. Raises ``StoreFailed`` when the zeros at the end cannot be cut off."""
         try:
-            self._cut_zeros()
+            with ExitStack() as last:
+                last.callback(self.release)
+                self._cut_zeros()
         except OSError as error:
             raise translate(error, f"cannot close {self.file(self.firsts[-1])}") from error
-        finally:
-            self.release()
 
     def release(self) -> None:
         """Close the files as they are."""
-        for descriptor in (*self._readers.values(), self._writer):
-            if descriptor >= 0:
-                os.close(descriptor)
+        descriptors = [*self._readers.values(), self._writer]
         self._readers.clear()
         self._writer = -1
+        with ExitStack() as each:
+            for descriptor in descriptors:
+                if descriptor >= 0:
+                    each.callback(os.close, descriptor)
 
 
 def _parse_head(head: bytes, salt: int) -> _Frame | None:
