@@ -1,9 +1,9 @@
 """The index beside the records, as keys and values of an ordered store.
 
-Used by the LevelDB backend and by the log backend, each with its own place for records::
+Used by the LevelDB backend and by the log backend, each of which keeps its blocks elsewhere::
 
     n <name>                         -> version            a stream and its length
-    v <name> 00 <last version>       -> version, position, piece, place   a run of the stream: of its
+    v <name> 00 <last version>       -> version, position, piece, address   a run of the stream: of its
                                         first event, where in its block the event is if it is the only
                                         one of the run, and where the backend keeps the block
     i <event id, 16 bytes>           -> position           ids chosen by clients; Rewind's own need none
@@ -49,18 +49,18 @@ class KeyValues(Protocol):
         """Keys and values with ``start <= key < stop``, in order or in reverse."""
 
 
-class Places(Protocol):
-    """Where a backend keeps its blocks. ``place`` is what it said of a block when that was stored."""
+class BlockSource(Protocol):
+    """Where a backend keeps its blocks. ``address`` is what it said of a block when that was stored."""
 
-    def block_at(self, place: bytes) -> blocks.Block:
+    def block_at(self, address: bytes) -> blocks.Block:
         """The block, verified."""
 
-    def piece_at(self, place: bytes, offset: int, length: int) -> bytes:
+    def piece_at(self, address: bytes, offset: int, length: int) -> bytes:
         """Some of its bytes, not verified, or fewer where it is shorter."""
 
 
 # A run as its entry has it: first version, last version, first position, then of the piece its offset,
-# length (0 for a run of several) and checksum, and the place of the block. Plain, for speed.
+# length (0 for a run of several) and checksum, and the address of the block. Plain, for speed.
 _Run = tuple[int, int, int, int, int, int, bytes]
 
 
@@ -70,12 +70,12 @@ class Index:
     def __init__(
         self,
         keys: KeyValues,
-        places: Places,
+        source: BlockSource,
         own_prefix: bytes,
         damaged: Callable[[str], StoreDamaged] = StoreDamaged,
     ) -> None:
         self._keys = keys
-        self._places = places
+        self._source = source
         self._own_prefix = own_prefix
         self.damaged = damaged
 
@@ -83,29 +83,29 @@ class Index:
         self,
         records: Sequence[Record],
         append_ids: AppendIds,
-        places: Iterable[tuple[int, bytes]],
+        addresses: Iterable[tuple[int, bytes]],
     ) -> list[tuple[bytes, bytes]]:
-        """What one commit adds to the index. ``places``: of each of its blocks, with its last position."""
+        """What one commit adds to the index. ``addresses``: of each of its blocks, with its last position."""
         own_prefix = self._own_prefix
         added: list[tuple[bytes, bytes]] = []
-        # stream -> first record, how many, offset of the first in its block, place of the block
+        # stream -> first record, how many, offset of the first in its block, address of the block
         runs: dict[str, tuple[Record, int, int, bytes]] = {}
-        following = iter(places)
+        following = iter(addresses)
         last = offset = 0
-        place = b""
+        address = b""
         for record in records:
             event = record.event
             position = event.position
             if position > last:
-                last, place = next(following)
+                last, address = next(following)
                 offset = blocks.records_offset(last - position + 1)
             first, count, begun, where = runs.get(event.stream, _NO_RUN)
-            if where is place and position == first.event.position + count:
-                runs[event.stream] = (first, count + 1, begun, place)
+            if where is address and position == first.event.position + count:
+                runs[event.stream] = (first, count + 1, begun, address)
             else:
                 if count:
                     added.append(_run_entry(event.stream.encode(), first, count, begun, where))
-                runs[event.stream] = (record, 1, offset, place)
+                runs[event.stream] = (record, 1, offset, address)
             offset += len(record.encoded)
             if not event.id_bytes.startswith(own_prefix):
                 added.append((b"i" + event.id_bytes, pack_u64(position)))
@@ -162,26 +162,26 @@ class Index:
         """
         until = min(until, self.versions([stream]).get(stream, 0))
         wanted = iter(range(until, after, -1) if backwards else range(after + 1, until + 1))
-        piece_at = self._places.piece_at
+        piece_at = self._source.piece_at
         looked = 0
-        place = b""
+        address = b""
         block: blocks.Block | None = None
         found: Sequence[bytes]
         for version, last_version, first, offset, length, checksum, where in self._runs(
             stream, after, until, backwards
         ):
-            if where != place:
+            if where != address:
                 if looked == blocks.BLOCKS_READ_MAX:
                     return
                 looked += 1
-                place, block = where, None
+                address, block = where, None
             if length:
-                found = (piece_at(place, offset, length),)
+                found = (piece_at(address, offset, length),)
                 if crc32(found[0], first & 0xFFFFFFFF) != checksum:
-                    self._places.block_at(place)  # raises if it is the block that is damaged
+                    self._source.block_at(address)  # raises if it is the block that is damaged
                     raise self.damaged(f"position {first} is not where it is said to be")
             else:
-                block = block or self._places.block_at(place)
+                block = block or self._source.block_at(address)
                 low = max(after + 1 - version, 0) + first
                 high = min(until, last_version) - version + first
                 found = self._of_block(block, low, high)
@@ -219,12 +219,12 @@ class Index:
                 raise self.damaged(f"a run of stream {stream!r} is cut short") from error
             if version > until or last_version <= after:
                 return
-            place = value[_RUN.size :]
-            yield version, last_version, first, offset, length, checksum, place
+            address = value[_RUN.size :]
+            yield version, last_version, first, offset, length, checksum, address
 
 
 def _run_entry(
-    name: bytes, record: Record, count: int, offset: int, place: bytes
+    name: bytes, record: Record, count: int, offset: int, address: bytes
 ) -> tuple[bytes, bytes]:
     """The entry of a run of ``count`` events beginning with this one, which is at an offset of its block."""
     event = record.event
@@ -232,7 +232,7 @@ def _run_entry(
     if count == 1:
         length, checksum = len(record.encoded), crc32(record.encoded, event.position & 0xFFFFFFFF)
     key = b"v" + name + b"\0" + pack_u64(event.version + count - 1)
-    return key, _RUN.pack(event.version, event.position, offset, length, checksum) + place
+    return key, _RUN.pack(event.version, event.position, offset, length, checksum) + address
 
 
 def after_prefix(prefix: bytes) -> bytes:

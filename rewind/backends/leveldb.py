@@ -155,12 +155,12 @@ class LevelDBBackend(BlockBackend):
             raise Behind(self._head)
         records = commit.records
         runs = list(blocks.split(records))
-        places = [(end, pack_u64(end)) for end in (run[-1].event.position for run in runs)]
+        addresses = [(end, pack_u64(end)) for end in (run[-1].event.position for run in runs)]
         entries = [
-            (_BLOCK_START + place, blocks.encode(run))
-            for (_, place), run in zip(places, runs, strict=True)
+            (_BLOCK_START + address, blocks.encode(run))
+            for (_, address), run in zip(addresses, runs, strict=True)
         ]
-        entries += self._index.entries(records, commit.append_ids, places)
+        entries += self._index.entries(records, commit.append_ids, addresses)
         self._db.write(entries, sync=True)
         last = records[-1].event
         self._head, self._last_time = last.position, last.recorded_at_ns
@@ -168,19 +168,19 @@ class LevelDBBackend(BlockBackend):
     def settle(self) -> None:
         pass  # a commit leaves nothing to do
 
-    def block_at(self, place: bytes) -> blocks.Block:
-        """The block at a place, which is its last position."""
-        return blocks.decode(self._encoded_at(place), int.from_bytes(place, "big"))
+    def block_at(self, address: bytes) -> blocks.Block:
+        """The block at an address, which is its last position."""
+        return blocks.decode(self._encoded_at(address), int.from_bytes(address, "big"))
 
-    def piece_at(self, place: bytes, offset: int, length: int) -> bytes:
+    def piece_at(self, address: bytes, offset: int, length: int) -> bytes:
         """Some of its bytes."""
-        return self._encoded_at(place)[offset : offset + length]
+        return self._encoded_at(address)[offset : offset + length]
 
-    def _encoded_at(self, place: bytes) -> bytes:
+    def _encoded_at(self, address: bytes) -> bytes:
         # Not verified by LevelDB: the block's own checksum will, or a piece's.
-        block = self._db.get(_BLOCK_START + place, verify=False)
+        block = self._db.get(_BLOCK_START + address, verify=False)
         if block is None:
-            last = int.from_bytes(place, "big")
+            last = int.from_bytes(address, "big")
             raise StoreDamaged(f"the block ending at position {last} is missing")
         return block
 

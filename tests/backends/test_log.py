@@ -78,8 +78,8 @@ def make(path: Path, commits: int = 6, index: str = "sqlite") -> Made:
 
 
 @pytest.fixture
-def small_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A frame for nearly every event, so that a commit is several."""
+def small_packets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A packet for nearly every event, so that a commit is several."""
     monkeypatch.setattr(blocks, "BLOCK_BYTES_MAX", 120)
 
 
@@ -122,7 +122,7 @@ def torn(made: Made, offset: int, tail: bytes) -> Path:
 
 
 def test_a_cut_commit_is_wholly_absent_wherever_it_was_cut(
-    small_frames: None, tmp_path: Path
+    small_packets: None, tmp_path: Path
 ) -> None:
     made = make(tmp_path / "store", commits=3)
     (segment,) = made.segments()
@@ -140,7 +140,7 @@ def settle(made: Made) -> list[bytes]:
     opened = segments.Segments(made.path / "segments", made.store_id, create=False)
     found = []
     try:
-        end, last = segments.HEAD_BYTES, 0
+        end, last = segments.SEGMENT_HEADER_BYTES, 0
         for commit in opened.commits(1, end, 1):
             found += commit.records
             end, last = commit.end, commit.last
@@ -152,7 +152,7 @@ def settle(made: Made) -> list[bytes]:
 
 @pytest.mark.parametrize("cut", [0, 1, 52, 60, -1])
 def test_a_store_with_a_torn_end_goes_on_from_its_last_whole_commit(
-    cut: int, small_frames: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    cut: int, small_packets: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = make(tmp_path / "store", commits=3)
     offset = made.ends[1] + cut if cut >= 0 else made.ends[2] - 1
@@ -264,22 +264,22 @@ def test_an_end_torn_after_the_index_was_written_is_damage(tmp_path: Path) -> No
     assert made.segments()[0].stat().st_size == made.ends[2] - 1
 
 
-def test_a_torn_commit_may_lack_its_beginning(small_frames: None, tmp_path: Path) -> None:
-    # Pages reach the disk in any order: the last frame can be there without the first.
+def test_a_torn_commit_may_lack_its_beginning(small_packets: None, tmp_path: Path) -> None:
+    # Pages reach the disk in any order: the last packet can be there without the first.
     made = make(tmp_path / "store", commits=3)
     content = made.segments()[0].read_bytes()
     copy = torn(made, made.ends[1], bytes(60) + content[made.ends[1] + 60 :])
     assert read_and_close(copy) == made.upto(2)
 
 
-def test_data_that_looks_like_a_frame_is_not_taken_for_one(tmp_path: Path) -> None:
-    # A client that sends a frame of another segment, or of this very kind, gains nothing.
+def test_data_that_looks_like_a_packet_is_not_taken_for_one(tmp_path: Path) -> None:
+    # A client that sends a packet of another segment, or of this very kind, gains nothing.
     made = make(tmp_path / "other", commits=3)
-    frame = made.segments()[0].read_bytes()[made.ends[1] :]
+    packet = made.segments()[0].read_bytes()[made.ends[1] :]
     store = open_log(tmp_path / "store")
     first = Scribe(store).write("a")
     end = store._segments.end()[1]
-    Scribe(store).write({"stream": "a", "data": frame})
+    Scribe(store).write({"stream": "a", "data": packet})
     store.close()
     (segment,) = (tmp_path / "store" / "segments").iterdir()
     flip(segment, end + 20)
@@ -289,7 +289,7 @@ def test_data_that_looks_like_a_frame_is_not_taken_for_one(tmp_path: Path) -> No
 
 def test_an_empty_store_with_a_torn_first_commit_is_empty(tmp_path: Path) -> None:
     made = make(tmp_path / "store", commits=1)
-    copy = torn(made, segments.HEAD_BYTES + 10, b"")
+    copy = torn(made, segments.SEGMENT_HEADER_BYTES + 10, b"")
     assert read_and_close(copy) == []
 
 
@@ -298,8 +298,8 @@ def test_a_segment_torn_while_it_was_begun_is_begun_again(
     size: int, small_segments: None, tmp_path: Path
 ) -> None:
     made = make(tmp_path / "store")
-    head = made.segments()[0].read_bytes()[:size]
-    (made.path / "segments" / f"{19:020}.log").write_bytes(head)
+    header = made.segments()[0].read_bytes()[:size]
+    (made.path / "segments" / f"{19:020}.log").write_bytes(header)
     store = open_log(made.path)
     assert read_all(store) == made.upto(6)
     again = Scribe(store).write("a")
@@ -310,7 +310,7 @@ def test_a_segment_torn_while_it_was_begun_is_begun_again(
 # --- damage ---
 
 
-def test_damage_in_front_of_a_later_commit_is_refused(small_frames: None, tmp_path: Path) -> None:
+def test_damage_in_front_of_a_later_commit_is_refused(small_packets: None, tmp_path: Path) -> None:
     made = make(tmp_path / "store", commits=4)
     (segment,) = made.segments()
     content = segment.read_bytes()
@@ -365,7 +365,7 @@ def test_damaged_append_ids_are_found_by_check(tmp_path: Path) -> None:
     store.close()
 
 
-def test_append_ids_of_a_damaged_commit_are_damage(small_frames: None, tmp_path: Path) -> None:
+def test_append_ids_of_a_damaged_commit_are_damage(small_packets: None, tmp_path: Path) -> None:
     made = make(tmp_path / "store")
     ids = [(bytes([n]) * 16, 3 * n + 1, 3 * n + 3) for n in range(6)]
     (segment,) = made.segments()
@@ -722,7 +722,7 @@ def test_a_full_segment_is_cut_and_synced_before_the_next_one_is_begun(
     for name in ("ftruncate", "fsync", "open", "pwrite", "fdatasync"):
         monkeypatch.setattr(os, name, noted(name))
     Scribe(store).write("a")
-    assert done[:5] == ["ftruncate", "fsync", "open", "pwrite", "fsync"]  # the last: the new head
+    assert done[:5] == ["ftruncate", "fsync", "open", "pwrite", "fsync"]  # the last: the new header
     assert done[-2:] == ["pwrite", "fdatasync"]
     monkeypatch.undo()
     store.close()

@@ -2,14 +2,14 @@
 
 ::
 
-    PATH/segments/...       every event, in checksummed frames (segments.py): this is the store
+    PATH/segments/...       every event, in checksummed packets (segments.py): this is the store
     PATH/index-leveldb/     finds them: made from the segments, and made again when in doubt
     PATH/index-sqlite/      the same where plyvel is not installed
 
     index.py's keys, and    f <last position of a block> -> segment, offset, length
                             c -> store id, last position, segment, offset covered by the index
 
-Integers in the index are 8 bytes, big-endian. A commit is durable when its frames are synced. Its
+Integers in the index are 8 bytes, big-endian. A commit is durable when its packets are synced. Its
 index entries follow, when it is settled or before the index is next asked, in one atomic write that
 is not synced, and says how far the index reaches; so after a crash the index may be behind the
 segments, and opening replays what it lacks. Copying ``segments/`` and ``rewind.json`` copies the store.
@@ -35,7 +35,7 @@ from rewind.backends.block_backend import BlockBackend
 from rewind.backends.contract import AppendId, AppendIds, Commit, by_position
 from rewind.backends.directory import Directory
 from rewind.backends.index import Index, KeyValues, after_prefix, pack_u64
-from rewind.backends.log.segments import HEAD_BYTES, Place, Segments, StoredCommit
+from rewind.backends.log.segments import SEGMENT_HEADER_BYTES, BlockAddress, Segments, StoredCommit
 from rewind.backends.opening import default_scheme
 from rewind.errors import Behind, StoreDamaged, StoreError, StoreFailed, StoreNotPermitted
 from rewind.events import Record, decode_event, decode_key, own_id_prefix
@@ -45,7 +45,7 @@ REPLAY_ENTRIES = 20_000  # index entries put at once when replaying: a few MiB
 _BLOCK = b"f"
 _BLOCK_STOP = after_prefix(_BLOCK)
 _COVERED = b"c"
-_PLACE = struct.Struct(">QQQQ")
+_ADDRESS = struct.Struct(">QQQQ")
 _COVER = struct.Struct(">16sQQQ")
 
 Entries = Sequence[tuple[bytes, bytes]]
@@ -82,7 +82,7 @@ class LogBackend(BlockBackend):
         self._head = self._replay(covered)
         self._last_time = 0
         if self._head:
-            last = self._segments.block(self._place_of(self._head)).record(self._head)
+            last = self._segments.block(self._address_of(self._head)).record(self._head)
             self._last_time = decode_key(last).recorded_at_ns
 
     # --- the index ---
@@ -100,7 +100,7 @@ class LogBackend(BlockBackend):
             except StoreError as reason:
                 log.warning("%s cannot be used and is built from the segments: %s", path, reason)
         _delete(path)
-        covered = _Covered(0, 1, HEAD_BYTES)
+        covered = _Covered(0, 1, SEGMENT_HEADER_BYTES)
         with ExitStack() as undo:
             keys = _Keys(path, engine, create=True)
             undo.callback(keys.close)
@@ -140,7 +140,7 @@ class LogBackend(BlockBackend):
     def _check_joints(self, covered: _Covered) -> None:
         """No segment that the index covers is missing: a block ends where the next one begins."""
         for segment, following in pairwise(self._segments.firsts):
-            if following <= covered.segment and self._place_of(following - 1).segment != segment:
+            if following <= covered.segment and self._address_of(following - 1).segment != segment:
                 raise StoreDamaged(
                     f"a segment is missing between {self._segments.file(segment)} "
                     f"and {self._segments.file(following)}"
@@ -158,19 +158,21 @@ class LogBackend(BlockBackend):
         if pending:
             self._keys.write([*pending, self._covered_entry(covered)])
         in_last = covered.segment == self._segments.firsts[-1]
-        self._segments.make_ready(covered.offset if in_last else HEAD_BYTES, covered.last + 1)
+        self._segments.make_ready(
+            covered.offset if in_last else SEGMENT_HEADER_BYTES, covered.last + 1
+        )
         return covered.last
 
     def _entries_of(self, commit: StoredCommit) -> list[tuple[bytes, bytes]]:
         records = [Record(decode_event(record), record) for record in commit.records]
-        return self._entries(records, commit.append_ids, commit.places)
+        return self._entries(records, commit.append_ids, commit.addresses)
 
     def _entries(
-        self, records: Sequence[Record], append_ids: AppendIds, places: Sequence[Place]
+        self, records: Sequence[Record], append_ids: AppendIds, addresses: Sequence[BlockAddress]
     ) -> list[tuple[bytes, bytes]]:
-        packed = [(place.last, _PLACE.pack(*place)) for place in places]
+        packed = [(address.last, _ADDRESS.pack(*address)) for address in addresses]
         entries = self._index.entries(records, append_ids, packed)
-        entries += [_place_entry(place) for _, place in packed]
+        entries += [_block_entry(address) for _, address in packed]
         return entries
 
     # --- the contract ---
@@ -181,11 +183,11 @@ class LogBackend(BlockBackend):
         records, append_ids = commit.records, commit.append_ids
         self._keys.settle()
         self._keys.failed = True  # until the commit is known to be good
-        places = self._segments.append(records, append_ids)
+        addresses = self._segments.append(records, append_ids)
         self._keys.failed = False
         last = records[-1].event
         covered = self._covered_entry(_Covered(last.position, *self._segments.end()))
-        self._keys.write_later(lambda: [*self._entries(records, append_ids, places), covered])
+        self._keys.write_later(lambda: [*self._entries(records, append_ids, addresses), covered])
         self._head, self._last_time = last.position, last.recorded_at_ns
 
     def settle(self) -> None:
@@ -196,22 +198,22 @@ class LogBackend(BlockBackend):
         until = min(until, self._head)
         if after >= until:
             return []
-        begun = self._segments.commit_first(self._place_of(after + 1))
+        begun = self._segments.commit_first(self._address_of(after + 1))
         found: list[AppendId] = []
-        for commit in self._segments.commits_from(self._place_of(begun), begun):
+        for commit in self._segments.commits_from(self._address_of(begun), begun):
             found += (row for row in commit.append_ids if after < row[1] and row[2] <= until)
             if commit.last >= until:
                 return by_position(found)
             begun = commit.last + 1
         raise StoreDamaged(f"{self._segments.path} holds no whole commit from position {begun} on")
 
-    def block_at(self, place: bytes) -> blocks.Block:
-        """The block at a place."""
-        return self._segments.block(self._unpacked(place))
+    def block_at(self, address: bytes) -> blocks.Block:
+        """The block at an address."""
+        return self._segments.block(self._unpacked(address))
 
-    def piece_at(self, place: bytes, offset: int, length: int) -> bytes:
+    def piece_at(self, address: bytes, offset: int, length: int) -> bytes:
         """Some of its bytes."""
-        return self._segments.piece(self._unpacked(place), offset, length)
+        return self._segments.piece(self._unpacked(address), offset, length)
 
     def _blocks_ending(self, position: int, backwards: bool) -> Iterator[blocks.Block]:
         middle = _BLOCK + pack_u64(position)
@@ -219,13 +221,13 @@ class LogBackend(BlockBackend):
         for key, value in self._keys.scan(start, stop, backwards):
             yield self._segments.block(self._unpacked(key[1:] + value))
 
-    def _unpacked(self, place: bytes) -> Place:
+    def _unpacked(self, address: bytes) -> BlockAddress:
         try:
-            return Place._make(_PLACE.unpack(place))
+            return BlockAddress._make(_ADDRESS.unpack(address))
         except struct.error as error:
-            raise self._keys.damaged(f"a place has {len(place)} bytes") from error
+            raise self._keys.damaged(f"an address has {len(address)} bytes") from error
 
-    def _place_of(self, position: int) -> Place:
+    def _address_of(self, position: int) -> BlockAddress:
         # A block is filed under its last position.
         for key, value in self._keys.scan(_BLOCK + pack_u64(position), _BLOCK_STOP):
             return self._unpacked(key[1:] + value)
@@ -239,13 +241,13 @@ class LogBackend(BlockBackend):
             yield str(damage)
 
     def _check_segments(self) -> Iterator[str]:
-        """Every frame is whole, and the index leads to it."""
-        reached = _Covered(0, 1, HEAD_BYTES)
-        for commit in self._segments.commits(1, HEAD_BYTES, 1):
-            for place in commit.places:
-                key, value = _place_entry(_PLACE.pack(*place))
+        """Every packet is whole, and the index leads to it."""
+        reached = _Covered(0, 1, SEGMENT_HEADER_BYTES)
+        for commit in self._segments.commits(1, SEGMENT_HEADER_BYTES, 1):
+            for address in commit.addresses:
+                key, value = _block_entry(_ADDRESS.pack(*address))
                 if self._keys.get(key) != value:
-                    yield f"the index does not lead to position {place.last}"
+                    yield f"the index does not lead to position {address.last}"
             for id, first, last in commit.append_ids:
                 if self.appends([id]) != {id: (first, last)}:
                     yield f"the index does not lead to the append at position {first}"
@@ -260,15 +262,15 @@ class LogBackend(BlockBackend):
 
 
 class _Covered(NamedTuple):
-    """How far the index reaches: its last position, and the place behind that commit."""
+    """How far the index reaches: its last position, and where that commit ends."""
 
     last: int
     segment: int
     offset: int
 
 
-def _place_entry(place: bytes) -> tuple[bytes, bytes]:
-    return _BLOCK + place[:8], place[8:]
+def _block_entry(address: bytes) -> tuple[bytes, bytes]:
+    return _BLOCK + address[:8], address[8:]
 
 
 def _delete(path: Path) -> None:

@@ -1,31 +1,31 @@
-"""The files of the log backend: append-only segments of checksummed frames.
+"""The files of the log backend: append-only segments of checksummed packets.
 
 ::
 
     PATH/segments/00000000000000000001.log    named by the first position in it; ~64 MiB each
 
-    segment   head | frame | frame | ...
+    segment   header | packet | packet | ...
 
-    head      "Rewind segment 1" | store id 16 | first position u64 | salt u32 | crc32 u32
-              crc32: of the head before it
+    header    "Rewind segment 1" | store id 16 | first position u64 | salt u32 | crc32 u32
+              crc32: of the header before it
 
-    frame     "Rwnd" | flags u32 | payload bytes u32 | append ids u32
-              | first u64 | last u64                  positions in this frame
+    packet    "Rwnd" | flags u32 | payload bytes u32 | append ids u32
+              | first u64 | last u64                  positions in this packet
               | commit first u64 | commit last u64    positions in the whole commit
-              | payload crc32 u32 | head crc32 u32    the latter of the 52 bytes before it
+              | payload crc32 u32 | header crc32 u32    the latter of the 52 bytes before it
               | payload
 
     payload   block (blocks.py) | (append id 16, first u64, last u64) x append ids
 
-Integers are little-endian. A commit is one or more frames, lies in one segment, and is there when
-its frames reach from its first to its last position; its append ids are in the last one. Flags are
+Integers are little-endian. A commit is one or more packets, lies in one segment, and is there when
+its packets reach from its first to its last position; its append ids are in the last one. Flags are
 0; a reader refuses others.
 
-Both checksums of a frame start from the segment's random salt, which never leaves the store. So a
-client cannot send data that would pass for a frame when a damaged segment is searched for one.
+Both checksums of a packet start from the segment's random salt, which never leaves the store. So a
+client cannot send data that would pass for a packet when a damaged segment is searched for one.
 
-A commit is one write and one fdatasync. A segment's head and name are synced before its first
-frame is written. What is left of a commit that was never finished is therefore always at the end
+A commit is one write and one fdatasync. A segment's header and name are synced before its first
+packet is written. What is left of a commit that was never finished is therefore always at the end
 of the last segment, with nothing behind it: that is cut off. Anything else that does not fit is
 damage to acknowledged events, and is refused without changing a byte.
 
@@ -65,19 +65,19 @@ SMALL_COMMIT_BYTES = ZEROS_BYTES // 4  # a larger one takes its time for its own
 READ_AHEAD_BYTES = 1024 * 1024  # of a segment that is read through
 
 _SEGMENT_MAGIC = b"Rewind segment 1"
-_SEGMENT = struct.Struct("<16s16sQII")
-_MAGIC = b"Rwnd"
-_FRAME = struct.Struct("<4sIIIQQQQII")
+_SEGMENT_HEADER = struct.Struct("<16s16sQII")
+_PACKET_MAGIC = b"Rwnd"
+_PACKET_HEADER = struct.Struct("<4sIIIQQQQII")
 _APPEND_ID = struct.Struct("<16sQQ")
 _CRC = struct.Struct("<I")
 
-HEAD_BYTES = _SEGMENT.size
-"""Where the first frame of a segment is."""
+SEGMENT_HEADER_BYTES = _SEGMENT_HEADER.size
+"""Where the first packet of a segment is."""
 
 log = logging.getLogger("rewind")
 
 
-class Place(NamedTuple):
+class BlockAddress(NamedTuple):
     """Where the block ending at position ``last`` is: segment (its first position), offset, length."""
 
     last: int
@@ -92,13 +92,13 @@ class StoredCommit(NamedTuple):
     segment: int
     end: int
     last: int
-    places: list[Place]
+    addresses: list[BlockAddress]
     records: list[bytes]
     append_ids: AppendIds
 
 
-class _Frame(NamedTuple):
-    """The head of a frame."""
+class _PacketHeader(NamedTuple):
+    """The header of a packet, without its magic bytes and its own checksum."""
 
     flags: int
     length: int
@@ -128,7 +128,7 @@ class Segments:
             if create and not self.firsts:
                 with ExitStack() as undo:
                     undo.callback(self.release)
-                    self._write_head(1)
+                    self._write_segment_header(1)
                     undo.pop_all()
         except FileNotFoundError as error:
             raise StoreDamaged(f"{path} is missing") from error
@@ -152,12 +152,12 @@ class Segments:
 
     # --- writing ---
 
-    def append(self, records: Sequence[Record], append_ids: AppendIds) -> list[Place]:
+    def append(self, records: Sequence[Record], append_ids: AppendIds) -> list[BlockAddress]:
         """Write and sync one commit; where its blocks are. After an error: never again."""
         try:
             if self._end >= SEGMENT_BYTES:
                 self._roll(records[0].event.position)
-            written, places = self._frames(records, append_ids)
+            written, addresses = self._packets(records, append_ids)
             end, size = self._end + len(written), self._size
             if end > size and len(written) <= SMALL_COMMIT_BYTES:
                 written += bytes(ZEROS_BYTES)
@@ -169,89 +169,93 @@ class Segments:
             raise translate(error, f"cannot write {self.file(self.firsts[-1])}") from error
         self._size = max(size, self._end + len(written))
         self._end = end
-        return places
+        return addresses
 
     def end(self) -> tuple[int, int]:
         """Segment and offset where the next commit goes, unless a new segment is begun for it."""
         return self.firsts[-1], self._end
 
-    def _frames(
+    def _packets(
         self, records: Sequence[Record], append_ids: AppendIds
-    ) -> tuple[bytes, list[Place]]:
+    ) -> tuple[bytes, list[BlockAddress]]:
         commit = records[0].event.position, records[-1].event.position
         runs = list(blocks.split(records))
         parts: list[bytes] = []
-        places = []
+        addresses = []
         offset = self._end
         for run in runs:
             block = blocks.encode(run)
             ids = append_ids if run is runs[-1] else ()
             payload = block + b"".join(_APPEND_ID.pack(*row) for row in ids)
-            head = self._frame_head(run, commit, payload, len(ids))
-            places.append(
-                Place(run[-1].event.position, self.firsts[-1], offset + len(head), len(block))
+            header = self._packet_header(run, commit, payload, len(ids))
+            addresses.append(
+                BlockAddress(
+                    run[-1].event.position, self.firsts[-1], offset + len(header), len(block)
+                )
             )
-            parts += (head, payload)
-            offset += len(head) + len(payload)
-        return b"".join(parts), places
+            parts += (header, payload)
+            offset += len(header) + len(payload)
+        return b"".join(parts), addresses
 
-    def _frame_head(
+    def _packet_header(
         self, run: Sequence[Record], commit: tuple[int, int], payload: bytes, id_count: int
     ) -> bytes:
         positions = (run[0].event.position, run[-1].event.position, *commit)
         payload_crc = crc32(payload, self._salt)
-        head = _FRAME.pack(_MAGIC, 0, len(payload), id_count, *positions, payload_crc, 0)[:-4]
-        return head + _CRC.pack(crc32(head, self._salt))
+        header = _PACKET_HEADER.pack(
+            _PACKET_MAGIC, 0, len(payload), id_count, *positions, payload_crc, 0
+        )[:-4]
+        return header + _CRC.pack(crc32(header, self._salt))
 
     def _roll(self, first: int) -> None:
         self._cut_zeros()
         os.fsync(self._writer)  # a segment with another behind it ends with its last commit
         writer, self._writer = self._writer, -1
         os.close(writer)
-        self._write_head(first)
+        self._write_segment_header(first)
 
-    def _write_head(self, first: int) -> None:
-        """Begin a segment, durably, so that a frame in it can never be without its head."""
+    def _write_segment_header(self, first: int) -> None:
+        """Begin a segment, durably, so that a packet in it can never be without its header."""
         salt = secrets.randbits(32)
-        head = _SEGMENT.pack(_SEGMENT_MAGIC, self._store_id.bytes, first, salt, 0)[:-4]
+        header = _SEGMENT_HEADER.pack(_SEGMENT_MAGIC, self._store_id.bytes, first, salt, 0)[:-4]
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         self._writer = os.open(self.file(first), flags, 0o644)
-        if os.pwrite(self._writer, head + _CRC.pack(crc32(head)), 0) != HEAD_BYTES:
+        if os.pwrite(self._writer, header + _CRC.pack(crc32(header)), 0) != SEGMENT_HEADER_BYTES:
             raise StoreFailed(f"a write to {self.file(first)} was cut short")
         os.fsync(self._writer)
         sync_directory(self.path)
         if not self.firsts or self.firsts[-1] != first:
             self.firsts.append(first)
-        self._salt, self._end, self._size = salt, HEAD_BYTES, HEAD_BYTES
+        self._salt, self._end, self._size = salt, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES
 
     # --- reading one block ---
 
-    def block(self, place: Place) -> blocks.Block:
-        """The block at this place, every byte verified."""
+    def block(self, address: BlockAddress) -> blocks.Block:
+        """The block at this address, every byte verified."""
         try:
-            reader = self._reader(place.segment)
-            if place.offset + place.length > os.fstat(reader).st_size:
-                raise StoreDamaged(f"the block ending at position {place.last} is cut short")
-            return blocks.decode(os.pread(reader, place.length, place.offset), place.last)
+            reader = self._reader(address.segment)
+            if address.offset + address.length > os.fstat(reader).st_size:
+                raise StoreDamaged(f"the block ending at position {address.last} is cut short")
+            return blocks.decode(os.pread(reader, address.length, address.offset), address.last)
         except StoreDamaged as damage:
-            raise self._damaged(place.segment, place.offset, str(damage)) from damage
+            raise self._damaged(address.segment, address.offset, str(damage)) from damage
         except OSError as error:
-            raise translate(error, f"cannot read {self.file(place.segment)}") from error
+            raise translate(error, f"cannot read {self.file(address.segment)}") from error
 
-    def piece(self, place: Place, offset: int, length: int) -> bytes:
-        """Some bytes of the block at this place, not verified."""
+    def piece(self, address: BlockAddress, offset: int, length: int) -> bytes:
+        """Some bytes of the block at this address, not verified."""
         try:
-            return os.pread(self._reader(place.segment), length, place.offset + offset)
+            return os.pread(self._reader(address.segment), length, address.offset + offset)
         except StoreDamaged as damage:
-            raise self._damaged(place.segment, place.offset, str(damage)) from damage
+            raise self._damaged(address.segment, address.offset, str(damage)) from damage
         except OSError as error:
-            raise translate(error, f"cannot read {self.file(place.segment)}") from error
+            raise translate(error, f"cannot read {self.file(address.segment)}") from error
 
     def _reader(self, segment: int) -> int:
         reader = self._readers.get(segment)
         if reader is None:
             with self._open(segment) as file:
-                self._read_head(file, segment)
+                self._read_segment_header(file, segment)
                 reader = self._readers[segment] = os.dup(file.fileno())
             if len(self._readers) > OPEN_FILES_MAX:
                 os.close(self._readers.pop(next(iter(self._readers))))
@@ -263,36 +267,36 @@ class Segments:
         except FileNotFoundError as error:
             raise StoreDamaged(f"{self.file(segment)} is missing") from error
 
-    def _read_head(self, file: BinaryIO, segment: int) -> int:
-        """Check the head of a segment; its salt."""
-        head = file.read(HEAD_BYTES)
-        if len(head) < HEAD_BYTES or crc32(head[:-4]) != _CRC.unpack(head[-4:])[0]:
-            raise self._damaged(segment, 0, "the head of the segment fails its checksum")
-        magic, store_id, first, salt, _ = _SEGMENT.unpack(head)
+    def _read_segment_header(self, file: BinaryIO, segment: int) -> int:
+        """Check the header of a segment; its salt."""
+        header = file.read(SEGMENT_HEADER_BYTES)
+        if len(header) < SEGMENT_HEADER_BYTES or crc32(header[:-4]) != _CRC.unpack(header[-4:])[0]:
+            raise self._damaged(segment, 0, "the header of the segment fails its checksum")
+        magic, store_id, first, salt, _ = _SEGMENT_HEADER.unpack(header)
         if magic != _SEGMENT_MAGIC or store_id != self._store_id.bytes or first != segment:
             raise self._damaged(segment, 0, "this is a segment of another place or store")
         return int(salt)
 
     # --- reading through ---
 
-    def commits_from(self, place: Place, position: int) -> Iterator[StoredCommit]:
-        """The commits from the one on that begins at ``position``, which is the block at a place."""
-        return self.commits(place.segment, place.offset - _FRAME.size, position)
+    def commits_from(self, address: BlockAddress, position: int) -> Iterator[StoredCommit]:
+        """The commits from the one on that begins at ``position``, which is the block at an address."""
+        return self.commits(address.segment, address.offset - _PACKET_HEADER.size, position)
 
-    def commit_first(self, place: Place) -> int:
-        """The first position of the commit that the block at this place is part of."""
+    def commit_first(self, address: BlockAddress) -> int:
+        """The first position of the commit that the block at this address is part of."""
         try:
-            with self._open(place.segment) as file:
-                salt = self._read_head(file, place.segment)
-                file.seek(place.offset - _FRAME.size)
-                frame = _parse_head(file.read(_FRAME.size), salt)
+            with self._open(address.segment) as file:
+                salt = self._read_segment_header(file, address.segment)
+                file.seek(address.offset - _PACKET_HEADER.size)
+                header = _parse_packet_header(file.read(_PACKET_HEADER.size), salt)
         except OSError as error:
-            raise translate(error, f"cannot read {self.file(place.segment)}") from error
-        if frame is None or frame.last != place.last:
+            raise translate(error, f"cannot read {self.file(address.segment)}") from error
+        if header is None or header.last != address.last:
             raise self._damaged(
-                place.segment, place.offset, "no frame begins in front of the block"
+                address.segment, address.offset, "no packet begins in front of the block"
             )
-        return frame.commit_first
+        return header.commit_first
 
     def commits(self, segment: int, offset: int, position: int) -> Iterator[StoredCommit]:
         """The commits from this place on, of which the first must begin at ``position``.
@@ -309,14 +313,14 @@ class Segments:
                 raise self._damaged(first, offset, "no whole commit begins here")
             if following and position != following:
                 raise self._damaged(first, offset, f"position {position} is missing after it")
-            offset = HEAD_BYTES
+            offset = SEGMENT_HEADER_BYTES
 
     def _commits_of(self, segment: int, offset: int, position: int) -> Iterator[StoredCommit]:
-        if segment == self.firsts[-1] and self.size(segment) <= HEAD_BYTES:
-            return  # perhaps half a head: nothing was ever in it
+        if segment == self.firsts[-1] and self.size(segment) <= SEGMENT_HEADER_BYTES:
+            return  # perhaps half a header: nothing was ever in it
         try:
             with self._open(segment) as file:
-                salt = self._read_head(file, segment)
+                salt = self._read_segment_header(file, segment)
                 file.seek(offset)
                 while commit := self._read_commit(file, salt, segment, position):
                     yield commit
@@ -328,28 +332,30 @@ class Segments:
         self, file: BinaryIO, salt: int, segment: int, position: int
     ) -> StoredCommit | None:
         """The commit that begins here with ``position``; None unless all of it is there."""
-        places: list[Place] = []
+        addresses: list[BlockAddress] = []
         records: list[bytes] = []
         commit = None
         expected = position
         while True:
             offset = file.tell()
-            frame = _parse_head(file.read(_FRAME.size), salt)
-            if frame is None or frame.first != expected or frame.commit_first != position:
+            header = _parse_packet_header(file.read(_PACKET_HEADER.size), salt)
+            if header is None or header.first != expected or header.commit_first != position:
                 return None
-            if frame.flags:
+            if header.flags:
                 raise StoreForeign(f"{self.file(segment)} was written by a newer Rewind")
-            payload = _read_payload(file, frame, salt)
-            if payload is None or frame.commit_last != (commit or frame).commit_last:
+            payload = _read_payload(file, header, salt)
+            if payload is None or header.commit_last != (commit or header).commit_last:
                 return None
-            commit = frame
-            length = len(payload) - _APPEND_ID.size * frame.id_count
-            places.append(Place(frame.last, segment, offset + _FRAME.size, length))
-            records += blocks.decode(payload[:length], frame.last).records()
-            expected = frame.last + 1
-            if frame.last == frame.commit_last:
+            commit = header
+            length = len(payload) - _APPEND_ID.size * header.id_count
+            addresses.append(
+                BlockAddress(header.last, segment, offset + _PACKET_HEADER.size, length)
+            )
+            records += blocks.decode(payload[:length], header.last).records()
+            expected = header.last + 1
+            if header.last == header.commit_last:
                 ids = list(_APPEND_ID.iter_unpack(payload[length:]))
-                return StoredCommit(segment, file.tell(), frame.last, places, records, ids)
+                return StoredCommit(segment, file.tell(), header.last, addresses, records, ids)
 
     def make_ready(self, offset: int, position: int) -> None:
         """Make the last segment ready for ``position``, its last whole commit ending at ``offset``.
@@ -360,25 +366,25 @@ class Segments:
         segment = self.firsts[-1]
         size = self.size(segment)
         try:
-            if size <= HEAD_BYTES and not self._has_head(segment):
-                log.warning("%s: made its torn head anew (%d bytes)", self.file(segment), size)
-                self._write_head(segment)
+            if size <= SEGMENT_HEADER_BYTES and not self._has_segment_header(segment):
+                log.warning("%s: made its torn header anew (%d bytes)", self.file(segment), size)
+                self._write_segment_header(segment)
                 return
             self._make_ready(segment, offset, size, position)
         except OSError as error:
             raise translate(error, f"cannot repair {self.file(segment)}") from error
 
-    def _has_head(self, segment: int) -> bool:
+    def _has_segment_header(self, segment: int) -> bool:
         try:
             with self._open(segment) as file:
-                self._read_head(file, segment)
+                self._read_segment_header(file, segment)
         except StoreDamaged:
             return False
         return True
 
     def _make_ready(self, segment: int, offset: int, size: int, position: int) -> None:
         with self._open(segment) as file:
-            self._salt = self._read_head(file, segment)
+            self._salt = self._read_segment_header(file, segment)
             if size > offset and (later := self._later_commit(file, offset, position)):
                 raise self._damaged(
                     segment, offset, f"no whole commit, but a later one at offset {later}"
@@ -400,17 +406,19 @@ class Segments:
         self._end, self._size = offset, max(size, offset)
 
     def _later_commit(self, file: BinaryIO, start: int, position: int) -> int | None:
-        """The offset of a frame's head behind ``start`` of a commit beginning after ``position``.
+        """The offset of a packet's header behind ``start`` of a commit beginning after ``position``.
 
-        Its head alone tells: it was written after the commit at ``position`` had been synced.
+        Its header alone tells: it was written after the commit at ``position`` had been synced.
         """
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            found = content.find(_MAGIC, start)
+            found = content.find(_PACKET_MAGIC, start)
             while found >= 0:
-                frame = _parse_head(content[found : found + _FRAME.size], self._salt)
-                if frame is not None and frame.commit_first > position:
+                header = _parse_packet_header(
+                    content[found : found + _PACKET_HEADER.size], self._salt
+                )
+                if header is not None and header.commit_first > position:
                     return found
-                found = content.find(_MAGIC, found + 1)
+                found = content.find(_PACKET_MAGIC, found + 1)
         return None
 
     def _damaged(self, segment: int, offset: int, what: str) -> StoreDamaged:
@@ -441,17 +449,17 @@ class Segments:
                     each.callback(os.close, descriptor)
 
 
-def _parse_head(head: bytes, salt: int) -> _Frame | None:
-    """A frame's head, if these bytes are one."""
-    if len(head) < _FRAME.size:
+def _parse_packet_header(header: bytes, salt: int) -> _PacketHeader | None:
+    """A packet's header, if these bytes are one."""
+    if len(header) < _PACKET_HEADER.size:
         return None
-    magic, *fields, checksum = _FRAME.unpack(head)
-    if magic != _MAGIC or crc32(head[:-4], salt) != checksum:
+    magic, *fields, checksum = _PACKET_HEADER.unpack(header)
+    if magic != _PACKET_MAGIC or crc32(header[:-4], salt) != checksum:
         return None
-    return _Frame(*fields)
+    return _PacketHeader(*fields)
 
 
-def _read_payload(file: BinaryIO, frame: _Frame, salt: int) -> bytes | None:
-    payload = file.read(frame.length)
-    whole = len(payload) == frame.length and crc32(payload, salt) == frame.payload_crc
+def _read_payload(file: BinaryIO, header: _PacketHeader, salt: int) -> bytes | None:
+    payload = file.read(header.length)
+    whole = len(payload) == header.length and crc32(payload, salt) == header.payload_crc
     return payload if whole else None
