@@ -657,6 +657,13 @@ def cut_write_short(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def fail_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, length: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "ftruncate", refuse)
+
+
 @pytest.mark.parametrize("fail", [fail_sync, fail_write, cut_write_short])
 def test_a_failed_write_ends_the_use(
     fail: Callable[[pytest.MonkeyPatch], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -685,7 +692,7 @@ def test_a_failed_write_ends_the_use(
     assert found in (written, [*written, record.encoded])
 
 
-@pytest.mark.parametrize("fail", [fail_write, cut_write_short])
+@pytest.mark.parametrize("fail", [fail_write, cut_write_short, fail_cut])
 def test_a_segment_that_could_not_be_begun_is_begun_by_the_next_opening(
     fail: Callable[[pytest.MonkeyPatch], None],
     small_segments: None,
@@ -699,7 +706,9 @@ def test_a_segment_that_could_not_be_begun_is_begun_by_the_next_opening(
         fail(failing)
         with pytest.raises(StoreFailed):
             scribe.write("a")
+    left = listing(tmp_path / "store")
     store.close()
+    assert listing(tmp_path / "store") == left
     assert read_and_close(tmp_path / "store") == written
 
 

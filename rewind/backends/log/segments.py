@@ -118,7 +118,10 @@ class Segments:
         self._store_id = store_id
         self._readers: dict[int, int] = {}  # segment -> file descriptor, oldest first
         self._writer = -1
-        self._salt = self._end = self._size = 0  # of the last segment, once it is ready
+        self._salt = 0  # of the last segment, as are the next two
+        self._end = 0  # where its last commit ends
+        self._size = 0  # where its file ends: zeros may lie between
+        self._broken = False  # nobody knows what a commit that failed has left at the end
         try:
             if create:
                 path.mkdir(exist_ok=True)
@@ -154,21 +157,23 @@ class Segments:
 
     def append(self, records: Sequence[Record], append_ids: AppendIds) -> list[BlockAddress]:
         """Write and sync one commit; where its blocks are. After an error: never again."""
+        assert not self._broken, "a write has failed"
+        self._broken = True
         try:
             if self._end >= SEGMENT_BYTES:
                 self._roll(records[0].event.position)
             written, addresses = self._packets(records, append_ids)
-            end, size = self._end + len(written), self._size
-            if end > size and len(written) <= SMALL_COMMIT_BYTES:
+            end = self._end + len(written)
+            if end > self._size and len(written) <= SMALL_COMMIT_BYTES:
                 written += bytes(ZEROS_BYTES)
-            self._size = self._end  # until the commit is known to be good: ``close`` lets it be
             if os.pwrite(self._writer, written, self._end) != len(written):
                 raise StoreFailed(f"a write to {self.file(self.firsts[-1])} was cut short")
             os.fdatasync(self._writer)
         except OSError as error:
             raise translate(error, f"cannot write {self.file(self.firsts[-1])}") from error
-        self._size = max(size, self._end + len(written))
+        self._size = max(self._size, self._end + len(written))
         self._end = end
+        self._broken = False
         return addresses
 
     def end(self) -> tuple[int, int]:
@@ -430,11 +435,15 @@ class Segments:
             self._size = self._end
 
     def close(self) -> None:
-        """Close the files. Raises ``StoreFailed`` when the zeros at the end cannot be cut off."""
+        """Close the files, cut back to their last commit unless a write has failed.
+
+        Raises ``StoreFailed`` when that or the closing fails; the files are closed all the same.
+        """
         try:
             with ExitStack() as last:
                 last.callback(self.release)
-                self._cut_zeros()
+                if not self._broken:
+                    self._cut_zeros()
         except OSError as error:
             raise translate(error, f"cannot close {self.file(self.firsts[-1])}") from error
 
