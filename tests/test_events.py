@@ -22,7 +22,7 @@ from rewind.events import (
     own_id_position,
     own_id_prefix,
 )
-from rewind.store import _same_content
+from rewind.store.plan import same_content
 
 STORE = uuid.UUID("f81d4fae-7dec-41d0-a765-00a0c91e6bf6")
 
@@ -165,7 +165,7 @@ def test_content_is_compared_as_decoded_values(
     left: dict[str, object], right: dict[str, object], same: bool
 ) -> None:
     stored = Event(1, 1, bytes(16), "s", 1, "t", (), right, b"d")
-    assert _same_content(event(metadata=left), stored) is same
+    assert same_content(event(metadata=left), stored) is same
 
 
 def test_caused_by_carries_the_correlation_on() -> None:
