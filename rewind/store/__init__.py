@@ -37,16 +37,13 @@ from rewind.events import (
     own_id_prefix,
 )
 from rewind.store.plan import Known, Plan, plan
+from rewind.store.space import RecentFreeBytes, refusal_if_full
 from rewind.wire.native import READ_BYTES_DEFAULT, READ_LIMIT_MAX, Read
 from rewind.wire.replies import ReadAnswer
 
 VERSIONS_CACHED = 65_536  # about 10 MB; a stream written often is found without asking the backend
 EXAMINED_MAX = 4_096  # events a filtered read looks at: 2-3 ms, so an append waits no longer
 EXAMINED_BYTES_MAX = 4 * 1024 * 1024  # the same bound where events are large
-FREE_BYTES_RESERVE = 64 * 1024 * 1024  # for what a backend writes besides: compaction, WAL, index
-FREE_BYTES_PLENTY = 1024 * 1024 * 1024  # more than anything can fill within FREE_BYTES_S
-FREE_BYTES_S = 0.05  # how old the figure may be while there is plenty
-WRITE_FACTOR = 3  # a record is written to a log, a table and an index before anything is freed
 PLAN_TRIES = (
     3  # a backend that is ahead of us says so at the first; more means it does not keep still
 )
@@ -111,17 +108,11 @@ class Store:
         self.backend.settle()
 
     def _full(self, records: Sequence[Record]) -> StorageFull | None:
-        """The refusal, if these records might not fit. Decided before anything is written."""
-        if self.backend.path is None:
+        """The refusal, if these records might not fit."""
+        path = self.backend.path
+        if path is None:
             return None
-        free = self._free_bytes(self.backend.path)
-        needed = FREE_BYTES_RESERVE + WRITE_FACTOR * sum(len(record.encoded) for record in records)
-        if free is None or free >= needed:
-            return None
-        return StorageFull(
-            f"{self.backend.path} has {free} bytes free, and {needed} are needed to append safely: "
-            "make room; reads go on"
-        )
+        return refusal_if_full(records, path, self._free_bytes(path))
 
     def _alone(self, append: Append, known: Known, full: StorageFull) -> Appended | RequestError:
         """The outcome of an append when nothing of its commit is stored."""
@@ -319,29 +310,3 @@ class Store:
     def close(self) -> None:
         """Close the backend."""
         self.backend.close()
-
-
-class RecentFreeBytes:
-    """``free_bytes_at`` as it was a moment ago, while there is plenty: it costs as much as planning an
-    append."""
-
-    def __init__(self) -> None:
-        self._known: int | None = None
-        self._until_s = 0.0
-
-    def __call__(self, path: os.PathLike[str]) -> int | None:
-        now_s = time.monotonic()
-        if now_s >= self._until_s:
-            self._known = free_bytes_at(path)
-            plenty = self._known is None or self._known >= FREE_BYTES_PLENTY
-            self._until_s = now_s + FREE_BYTES_S if plenty else 0.0
-        return self._known
-
-
-def free_bytes_at(path: os.PathLike[str]) -> int | None:
-    """Bytes free to us on the file system of a path; None when it cannot tell."""
-    try:
-        stats = os.statvfs(path)
-    except OSError:
-        return None
-    return stats.f_bavail * stats.f_frsize

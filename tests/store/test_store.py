@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from appends import append, event, key
 
-from rewind import store as store_module
 from rewind.backends.memory import MemoryBackend
 from rewind.errors import (
     BadRequest,
@@ -131,18 +130,6 @@ class OnDisk(MemoryBackend):
     def __init__(self, path: Any) -> None:
         super().__init__()
         self.path = path
-
-
-@pytest.mark.parametrize(("free", "asked"), [(10**12, 1), (10**8, 3), (None, 1)])
-def test_free_space_is_asked_each_time_unless_there_is_plenty(
-    free: int | None, asked: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(store_module, "FREE_BYTES_S", 60.0)
-    questions = []
-    monkeypatch.setattr(store_module, "free_bytes_at", lambda path: questions.append(path) or free)
-    free_bytes = store_module.RecentFreeBytes()
-    assert [free_bytes("here") for _ in range(3)] == [free] * 3
-    assert questions == ["here"] * asked
 
 
 def test_a_full_disk_is_refused_before_writing_and_reads_go_on(tmp_path: Any) -> None:
