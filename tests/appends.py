@@ -1,10 +1,13 @@
-"""Appends and their events in one line, for tests of what is done with them."""
+"""Appends in one line, and a store of twenty, for tests of what is done with them."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from rewind.backends.memory import Store as MemoryStore
 from rewind.events import Append, AppendEvent
+from rewind.store import Store
+from rewind.wire.native import Read
 
 
 def event(
@@ -22,3 +25,21 @@ def append(*events: AppendEvent, id: bytes | None = None, **expected: int) -> Ap
 def key(number: int) -> bytes:
     """The id of this number, of an event or an append; never of the form a store makes."""
     return b"\x40" + number.to_bytes(15, "big")
+
+
+def filled(count: int = 20) -> Store:
+    """A store in memory with events in two streams, a time, a type and tags to tell them by."""
+    ticks = iter(range(1_000, 1_000_000, 10))
+    store = Store(MemoryStore(), clock=lambda: next(ticks))
+    for n in range(count):
+        stream = "even" if n % 2 == 0 else "odd"
+        store.append(
+            [append(event(stream, b"%d" % n, type=f"t{n % 3}", tags=(f"g{n % 5}", "all")))]
+        )
+    return store
+
+
+def positions(store: Store, **query: Any) -> tuple[list[int], int, bool]:
+    """Of one READ: the positions of its events, ``next`` and ``end``."""
+    answer = store.read(Read(**query))
+    return [event.position for event in answer.events], answer.next, answer.end

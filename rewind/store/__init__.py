@@ -29,7 +29,6 @@ from rewind.events import (
     Appended,
     Event,
     Record,
-    array_of,
     decode_event,
     decode_key,
     join_records,
@@ -37,13 +36,12 @@ from rewind.events import (
     own_id_prefix,
 )
 from rewind.store.plan import Known, Plan, plan
+from rewind.store.reading import number_of, read_page
 from rewind.store.space import RecentFreeBytes, refusal_if_full
-from rewind.wire.native import READ_BYTES_DEFAULT, READ_LIMIT_MAX, Read
+from rewind.wire.native import Read
 from rewind.wire.replies import ReadAnswer
 
 VERSIONS_CACHED = 65_536  # about 10 MB; a stream written often is found without asking the backend
-EXAMINED_MAX = 4_096  # events a filtered read looks at: 2-3 ms, so an append waits no longer
-EXAMINED_BYTES_MAX = 4 * 1024 * 1024  # the same bound where events are large
 PLAN_TRIES = (
     3  # a backend that is ahead of us says so at the first; more means it does not keep still
 )
@@ -167,83 +165,8 @@ class Store:
         if query.id is not None:
             chunk = join_records([self.record_of(query.id)])
             return ReadAnswer(1, chunk, self.head, self.head, True, True, None)
-        size = self.head
-        version = None
-        if query.stream is not None:
-            size = version = self.version(query.stream)
-        after = query.after
-        until = size if query.until is None else min(query.until, size)
-        if query.since is not None and after < until:
-            after = self._since(query, after, until)
-        limit = READ_LIMIT_MAX if query.limit is None else query.limit
-        bytes_max = READ_BYTES_DEFAULT if query.max_bytes is None else query.max_bytes
-        count, chunk, last = self._page(query, after, until, limit, bytes_max)
-        if query.backwards:
-            next, end = (last - 1, last - 1 <= after) if last else (until, after >= until)
-        else:
-            next, end = max(after, last), max(after, last) >= until
-        complete = end and (query.backwards or (query.until is not None and query.until <= size))
-        return ReadAnswer(count, chunk, next, self.head, end, complete, version)
-
-    def _page(
-        self, query: Read, after: int, until: int, limit: int, bytes_max: int
-    ) -> tuple[int, bytes, int]:
-        """How many records of the range match, these, and the last place looked at (0: none)."""
-        if limit == 0 or after >= until:
-            return 0, array_of(0, ()), 0
-        if query.filtered:
-            records, last = self._matching(query, after, until, limit, bytes_max)
-            return len(records), join_records(records), last
-        if query.stream is None and not query.backwards:
-            count, pieces = self.backend.chunk(after, until, limit, bytes_max)
-            return count, array_of(count, pieces), after + count
-        records = self._slice(query, after, until, limit, bytes_max)
-        last = until - len(records) + 1 if query.backwards else after + len(records)
-        return len(records), join_records(records), last
-
-    def _matching(
-        self, query: Read, after: int, until: int, limit: int, bytes_max: int
-    ) -> tuple[list[bytes], int]:
-        matching: list[bytes] = []
-        size = 0
-        examined = self._slice(query, after, until, EXAMINED_MAX, EXAMINED_BYTES_MAX)
-        step, place = (-1, until + 1) if query.backwards else (1, after)
-        for record in examined:
-            if query.matches(decode_event(record)):
-                size += len(record)
-                if matching and size > bytes_max:
-                    return matching, place
-                matching.append(record)
-            place += step
-            if len(matching) == limit:
-                break
-        return matching, place
-
-    def _slice(
-        self, query: Read, after: int, until: int, limit: int, bytes_max: int
-    ) -> list[bytes]:
-        if query.stream is None:
-            return self.backend.read(after, until, limit, bytes_max, query.backwards)
-        return self.backend.read_stream(
-            query.stream, after, until, limit, bytes_max, query.backwards
-        )
-
-    def _since(self, query: Read, after: int, until: int) -> int:
-        """The greatest place before the first event recorded at or after ``since``, within the range.
-
-        A binary search: times never decrease with position, nor with version.
-        """
-        assert query.since is not None
-        low, high = after, until
-        middle = after  # first, because every page but the first one of a read ends the search here
-        while low < high:
-            record = self._slice(query, middle, middle + 1, 1, 1)[0]
-            if decode_key(record).recorded_at_ns < query.since:
-                low = middle + 1
-            else:
-                high = middle
-            middle = (low + high) // 2
-        return low
+        version = None if query.stream is None else self.version(query.stream)
+        return read_page(self.backend, query, self.head, version)
 
     def range_between(
         self, after_id: bytes | None, until_id: bytes | None, stream: str | None = None
@@ -253,23 +176,16 @@ class Store:
         None stands for the start and the end. Raises ``UnknownEvent`` for an id nobody has, or that
         is of another stream, and ``BadRequest`` when ``after_id`` is later than ``until_id``.
         """
-        after = 0 if after_id is None else self._place(after_id, stream)
+        after = 0 if after_id is None else self._number_of(after_id, stream)
         if until_id is None:
             return after, self.head if stream is None else self.version(stream)
-        until = self._place(until_id, stream)
+        until = self._number_of(until_id, stream)
         if after > until:
             raise BadRequest("the from id is later than the to id: swap them")
         return after, until
 
-    def _place(self, id: bytes, stream: str | None) -> int:
-        key = decode_key(self.record_of(id))
-        if stream is None:
-            return key.position
-        if key.stream != stream:
-            raise UnknownEvent(
-                f"the event {uuid.UUID(bytes=id)} is not of stream {stream!r} but of {key.stream!r}"
-            )
-        return key.version
+    def _number_of(self, id: bytes, stream: str | None) -> int:
+        return number_of(decode_key(self.record_of(id)), stream)
 
     def record_at(self, position: int) -> bytes:
         """The record at a position that exists."""
