@@ -35,16 +35,16 @@ from rewind.events import (
     own_id_position,
     own_id_prefix,
 )
-from rewind.store.plan import Known, Plan, plan
+from rewind.store.plan import Known, plan
 from rewind.store.reading import number_of, read_page
 from rewind.store.space import RecentFreeBytes, refusal_if_full
 from rewind.wire.native import Read
 from rewind.wire.replies import ReadAnswer
 
 VERSIONS_CACHED = 65_536  # about 10 MB; a stream written often is found without asking the backend
-PLAN_TRIES = (
-    3  # a backend that is ahead of us says so at the first; more means it does not keep still
-)
+PLAN_TRIES = 3  # a backend that is ahead says so at once; after three it does not keep still
+CATCH_UP_EVENTS = 1_000  # what another committed is read in pages of a few milliseconds each
+CATCH_UP_BYTES = 4 * 1024 * 1024
 
 
 class Store:
@@ -67,7 +67,8 @@ class Store:
         self.head, self._last_time_ns = backend.last()
         self._clock = clock
         self._free_bytes = free_bytes or RecentFreeBytes()
-        self._versions: OrderedDict[str, int] = OrderedDict()
+        self._versions: OrderedDict[str, int] = OrderedDict()  # of the streams written last
+        self._news: list[Record] = []  # durable, and not yet returned by append
 
     # Appending
 
@@ -76,30 +77,58 @@ class Store:
     ) -> tuple[list[Appended | RequestError], list[Record]]:
         """Make these appends durable in one commit.
 
-        Returns how each ended, in their order, and the records that are new. Raises
-        ``StoreFailed`` when the commit failed: then nothing may be acknowledged, and the process
-        must end.
+        Returns how each ended, in their order, and every record that became durable since the last
+        call, in order of position: those that another planned first. Raises ``StoreFailed`` when
+        the commit failed: then nothing may be acknowledged, and the process must end.
         """
+        outcomes = self._commit(appends)
+        records, self._news = self._news, []
+        return outcomes, records
+
+    def _commit(self, appends: Sequence[Append]) -> list[Appended | RequestError]:
         for _ in range(PLAN_TRIES):
             known = self._known(appends)
             planned = plan(appends, known, self._clock(), self.durability)
             if not planned.records:
-                return planned.outcomes, []
+                return planned.outcomes
             if (full := self._full(planned.records)) is not None:
-                return [self._alone(append, known, full) for append in appends], []
+                return [self._alone(append, known, full) for append in appends]
             try:
                 self.backend.commit(Commit(self.head, planned.records, planned.append_ids))
             except Behind:
-                self.head, self._last_time_ns = self.backend.last()
-                self._versions.clear()
+                self._catch_up()
                 continue
-            last = planned.records[-1].event
-            self.head, self._last_time_ns = last.position, last.recorded_at_ns
-            self._remember(planned)
-            return planned.outcomes, planned.records
+            self._advance(planned.records)
+            return planned.outcomes
         raise StoreDamaged(
             "the backend's head changed under every plan: is it shared with another?"
         )
+
+    def _catch_up(self) -> None:
+        """Take in what another planned and committed.
+
+        All of it is in memory until ``append`` returns it, so a store must not be far behind: a
+        backend shared with others has to bound that.
+        """
+        head, _ = self.backend.last()
+        assert head >= self.head, "a head only grows"
+        while self.head < head:
+            page = self.backend.read(self.head, head, CATCH_UP_EVENTS, CATCH_UP_BYTES)
+            self._advance([Record(decode_event(encoded), encoded) for encoded in page])
+
+    def _advance(self, records: list[Record]) -> None:
+        """Take in records that are durable now: the head, the streams' versions, the news."""
+        first, last = records[0].event, records[-1].event
+        assert first.position == self.head + 1 and last.position == self.head + len(records)
+        self.head, self._last_time_ns = last.position, last.recorded_at_ns
+        self._news += records
+        versions = self._versions
+        for record in records:
+            stream = record.event.stream
+            versions[stream] = record.event.version
+            versions.move_to_end(stream)
+        while len(versions) > VERSIONS_CACHED:
+            versions.popitem(last=False)
 
     def settle(self) -> None:
         """Do what acknowledgements need not wait for. Raises ``StoreFailed`` as ``append`` does."""
@@ -147,16 +176,6 @@ class Store:
             found.update(dict.fromkeys(missing, 0))
             found.update(self.backend.versions(missing))
         return found
-
-    def _remember(self, planned: Plan) -> None:
-        """Keep the versions of the streams written last."""
-        cache = self._versions
-        for record in planned.records:
-            stream = record.event.stream
-            cache[stream] = record.event.version
-            cache.move_to_end(stream)
-        while len(cache) > VERSIONS_CACHED:
-            cache.popitem(last=False)
 
     # Reading
 

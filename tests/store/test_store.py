@@ -15,8 +15,8 @@ from rewind.errors import (
     UnknownEvent,
     WrongExpectedVersion,
 )
-from rewind.events import Appended, own_id
-from rewind.store import Store
+from rewind.events import Appended, Record, decode_event, own_id
+from rewind.store import CATCH_UP_EVENTS, Store
 from rewind.wire.native import Read
 
 
@@ -93,6 +93,70 @@ def test_a_backend_that_is_ahead_makes_the_store_plan_again() -> None:
     assert (ours.first, ours.versions) == (2, {"s": 2})
     refused = Store(Overtaken()).append([append(s=0)])[0][0]
     assert isinstance(refused, WrongExpectedVersion) and refused.actual == 1
+
+
+def two_stores() -> tuple[Store, Store]:
+    """Two stores over one backend; the second commits what the first has not planned."""
+    backend = MemoryBackend()
+    return Store(backend), Store(backend)
+
+
+def told(records: list[Record]) -> list[tuple[int, bytes]]:
+    assert [decode_event(record.encoded) for record in records] == [r.event for r in records]
+    return [(record.event.position, record.event.data) for record in records]
+
+
+def test_what_another_store_committed_is_handed_on_in_front_of_the_own_and_once() -> None:
+    store, other = two_stores()
+    assert told(store.append([append(event(data=b"1"))])[1]) == [(1, b"1")]
+    other.append([append(event(data=b"1.1"), event("x", b"1.2"))])
+    other.append([append(event(data=b"2"))])
+    outcomes, records = store.append([append(event(data=b"5"))])
+    assert outcomes[0].first == 5 and outcomes[0].versions == {"s": 4}
+    assert told(records) == [(2, b"1.1"), (3, b"1.2"), (4, b"2"), (5, b"5")]
+    assert told(store.append([append(event(data=b"6"))])[1]) == [(6, b"6")]
+    assert told(other.append([append(event(data=b"7"))])[1]) == [(5, b"5"), (6, b"6"), (7, b"7")]
+
+
+def test_what_another_store_committed_is_handed_on_when_the_own_append_is_a_duplicate() -> None:
+    store, other = two_stores()
+    other.append([append(event(data=b"1"), id=key(1))])
+    (again,), records = store.append([append(event(data=b"1"), id=key(1))])
+    assert again.duplicate and again.first == 1
+    assert told(records) == [(1, b"1")]
+
+
+def test_what_another_store_committed_is_handed_on_when_the_own_append_is_refused() -> None:
+    store, other = two_stores()
+    store.append([append(event("s", b"1"))])
+    other.append([append(event("s", b"2"))])
+    (refused,), records = store.append([append(event("s"), s=1)])
+    assert isinstance(refused, WrongExpectedVersion) and refused.actual == 2
+    assert told(records) == [(2, b"2")]
+
+
+def test_what_another_store_committed_is_handed_on_when_the_disk_is_full(tmp_path: Any) -> None:
+    free = iter([10**12, 10**6])
+    backend = OnDisk(tmp_path)
+    store, other = Store(backend, free_bytes=lambda path: next(free)), Store(backend)
+    other.append([append(event(data=b"1"))])
+    (full,), records = store.append([append()])
+    assert isinstance(full, StorageFull)
+    assert told(records) == [(1, b"1")]
+
+
+def test_what_another_store_committed_is_caught_up_with_in_pages() -> None:
+    store, other = two_stores()
+    count = 2 * CATCH_UP_EVENTS + 1
+    other.append([append(event(f"s{n % 3}")) for n in range(count)])
+    reads = []
+    read = store.backend.read
+    store.backend.read = lambda *page: reads.append(page) or read(*page)  # type: ignore[method-assign]
+    _, records = store.append([append(event("s0"))])
+    assert [record.event.position for record in records] == list(range(1, count + 2))
+    assert [page[2] for page in reads] == [CATCH_UP_EVENTS] * 3
+    streams = [f"s{n}" for n in range(3)]
+    assert {name: store.version(name) for name in streams} == store.backend.versions(streams)
 
 
 class Failing(MemoryBackend):
