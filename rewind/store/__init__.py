@@ -1,9 +1,10 @@
 """The store: the rules of appending and of reading, above any backend.
 
-``Store`` gathers what a plan has to know, commits the plan in one go, and answers reads. The rules
-of appending are in plan.py, as a pure function.
+``Store`` gathers what a plan has to know, commits what was planned, says what became durable, and
+answers reads. The rules themselves are functions: plan.py (what becomes of appends), reading.py
+(a page of a read), space.py (whether there is room).
 
-Not here: frames (wire/), sockets (daemon/), files (backends/).
+Not here: frames (wire/), sockets (daemon/), files (backends/). Next: plan.py.
 """
 
 from __future__ import annotations
@@ -41,16 +42,19 @@ from rewind.store.space import RecentFreeBytes, refusal_if_full
 from rewind.wire.native import Read
 from rewind.wire.replies import ReadAnswer
 
-VERSIONS_CACHED = 65_536  # about 10 MB; a stream written often is found without asking the backend
+__all__ = ["Store"]
+
+VERSIONS_CACHED = 65_536  # 10 MB: the version of a stream written often is known without asking
 PLAN_TRIES = 3  # a backend that is ahead says so at once; after three it does not keep still
-CATCH_UP_EVENTS = 1_000  # what another committed is read in pages of a few milliseconds each
+CATCH_UP_EVENTS = 1_000  # a page of what another committed takes a few milliseconds
 CATCH_UP_BYTES = 4 * 1024 * 1024
 
 
 class Store:
     """A backend with the rules above it. One thread at a time.
 
-    ``clock``: nanoseconds UTC. ``free_bytes``: room where a path is, None if unknown.
+    ``head``: the last position that ``append`` has returned or found at the start. ``clock``:
+    nanoseconds UTC. ``free_bytes``: the room where a path is, None if unknown.
     """
 
     def __init__(
@@ -135,14 +139,14 @@ class Store:
         self.backend.settle()
 
     def _full(self, records: Sequence[Record]) -> StorageFull | None:
-        """The refusal, if these records might not fit."""
+        """The refusal if these records might not fit; None if they do."""
         path = self.backend.path
         if path is None:
             return None
         return refusal_if_full(records, path, self._free_bytes(path))
 
     def _alone(self, append: Append, known: Known, full: StorageFull) -> Appended | RequestError:
-        """The outcome of an append when nothing of its commit is stored."""
+        """The outcome of an append when nothing of its batch is stored."""
         outcome = plan([append], known, 0, self.durability).outcomes[0]
         new = isinstance(outcome, Appended) and not outcome.duplicate
         return full if new else outcome
@@ -165,22 +169,24 @@ class Store:
         )
 
     def _stored(self, first: int, last: int) -> list[Event]:
+        """The events from a first to a last position."""
         records = self.backend.read(first - 1, last, last - first + 1, INT_MAX)
         return [decode_event(record) for record in records]
 
     def _versions_of(self, streams: set[str]) -> dict[str, int]:
+        """The version of each of these streams; 0 where there is none."""
         cache = self._versions
-        found = {stream: cache[stream] for stream in streams if stream in cache}
-        missing = streams - found.keys()
+        versions = {stream: cache[stream] for stream in streams if stream in cache}
+        missing = streams - versions.keys()
         if missing:
-            found.update(dict.fromkeys(missing, 0))
-            found.update(self.backend.versions(missing))
-        return found
+            versions.update(dict.fromkeys(missing, 0))
+            versions.update(self.backend.versions(missing))
+        return versions
 
     # Reading
 
     def read(self, query: Read) -> ReadAnswer:
-        """One bounded page. Raises ``UnknownEvent`` for an id nobody has, ``StoreDamaged``."""
+        """One bounded page. Raises ``StoreDamaged``, and ``UnknownEvent`` for an id nobody has."""
         if query.id is not None:
             chunk = join_records([self.record_of(query.id)])
             return ReadAnswer(1, chunk, self.head, self.head, True, True, None)
@@ -190,7 +196,7 @@ class Store:
     def range_between(
         self, after_id: bytes | None, until_id: bytes | None, stream: str | None = None
     ) -> tuple[int, int]:
-        """The range ``after < n <= until`` between two event ids: positions, or versions of a stream.
+        """The range ``after < number <= until`` between two ids: positions, or versions of a stream.
 
         None stands for the start and the end. Raises ``UnknownEvent`` for an id nobody has, or that
         is of another stream, and ``BadRequest`` when ``after_id`` is later than ``until_id``.
@@ -211,7 +217,7 @@ class Store:
         return self.backend.read(position - 1, position, 1, 1)[0]
 
     def position_of(self, id: bytes) -> int | None:
-        """Where the event with this id is, or None."""
+        """The position of the event with this id, or None."""
         own = own_id_position(self.own_prefix, id)
         if own is None:
             return self.backend.positions([id]).get(id)
@@ -239,8 +245,8 @@ class Store:
 
     def streams(self, prefix: str, after: str, limit: int) -> tuple[list[tuple[str, int]], bool]:
         """A page of (name, version) by name, and whether it is the last."""
-        found = self.backend.streams(prefix, after, limit + 1)
-        return found[:limit], len(found) <= limit
+        streams = self.backend.streams(prefix, after, limit + 1)
+        return streams[:limit], len(streams) <= limit
 
     def close(self) -> None:
         """Close the backend."""

@@ -108,7 +108,7 @@ class Model(RuleBasedStateMachine):
     # Steps
 
     @rule(
-        groups=st.lists(
+        batch=st.lists(
             st.tuples(
                 st.lists(new_event(), min_size=1, max_size=4),
                 EXPECTED,
@@ -119,9 +119,9 @@ class Model(RuleBasedStateMachine):
             max_size=4,
         )
     )
-    def append(self, groups: list[Any]) -> None:
+    def append(self, batch: list[Any]) -> None:
         appends = []
-        for events, expected, with_id, with_event_ids in groups:
+        for events, expected, with_id, with_event_ids in batch:
             if with_event_ids:
                 events = [
                     AppendEvent(self.next_id(), *(getattr(e, f) for f in e.__struct_fields__[1:]))
@@ -235,8 +235,8 @@ class Model(RuleBasedStateMachine):
         if not self.events:
             return
         event = data.draw(st.sampled_from(self.events))
-        place = Read(after=event["position"] - 1, until=event["position"])
-        stored = self.store.read(place).events[0]
+        alone = Read(after=event["position"] - 1, until=event["position"])
+        stored = self.store.read(alone).events[0]
         assert event["id"] in (None, stored.id_bytes)
         assert self.store.read(Read(id=stored.id_bytes)).events[0] == stored
 

@@ -46,10 +46,10 @@ def outcomes(*appends: Append, now_ns: int = 200, **changes: Any) -> list[Append
 
 def test_positions_follow_the_head_and_versions_their_streams() -> None:
     result = plan([append(event("s"), event("new"), event("s"))], known(), 200, "fsync")
-    places = [(r.event.position, r.event.stream, r.event.version) for r in result.records]
-    assert places == [(11, "s", 4), (12, "new", 1), (13, "s", 5)]
-    made = tuple(own_id(PREFIX, position) for position in (11, 12, 13))
-    assert result.outcomes == [Appended(11, 13, made, {"s": 5, "new": 1}, False, "fsync")]
+    numbers = [(r.event.position, r.event.stream, r.event.version) for r in result.records]
+    assert numbers == [(11, "s", 4), (12, "new", 1), (13, "s", 5)]
+    own_ids = tuple(own_id(PREFIX, position) for position in (11, 12, 13))
+    assert result.outcomes == [Appended(11, 13, own_ids, {"s": 5, "new": 1}, False, "fsync")]
 
 
 @pytest.mark.parametrize(("now", "recorded"), [(200, 200), (50, 100)])

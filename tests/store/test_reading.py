@@ -60,11 +60,11 @@ def test_going_on_from_next_finds_everything_once(query: dict[str, Any], backwar
     store = filled()
     whole = positions(store, **query, backwards=backwards)[0]
     found: list[int] = []
-    end, place = False, {}
+    end, rest = False, {}
     while not end:
-        page, next, end = positions(store, **{**query, **place}, backwards=backwards, limit=3)
+        page, next, end = positions(store, **{**query, **rest}, backwards=backwards, limit=3)
         found += page
-        place = {"until" if backwards else "after": next}
+        rest = {"until" if backwards else "after": next}
     assert found == whole
 
 

@@ -59,12 +59,12 @@ def test_a_full_disk_is_refused_before_writing_and_reads_go_on(tmp_path: Any) ->
     store = Store(OnDisk(tmp_path), free_bytes=lambda path: free[0])
     store.append([append(id=key(1))])
     free[0] = 10**6
-    full, again, in_group = store.append([append(id=key(2)), append(id=key(1)), append(id=key(2))])[
+    full, again, in_batch = store.append([append(id=key(2)), append(id=key(1)), append(id=key(2))])[
         0
     ]
     assert isinstance(full, StorageFull) and full.retryable and "10" in str(full)
     assert isinstance(again, Appended) and again.duplicate
-    assert isinstance(in_group, StorageFull)
+    assert isinstance(in_batch, StorageFull)
     assert positions(store)[0] == [1]
     # Each is judged as if alone: the first was not stored, so the second meets version 0 as well.
     first, second = store.append([append(event("new"), new=0), append(event("new"), new=0)])[0]
@@ -89,8 +89,8 @@ class Overtaken(MemoryBackend):
 
 def test_a_backend_that_is_ahead_makes_the_store_plan_again() -> None:
     store = Store(Overtaken())
-    ours = store.append([append()])[0][0]
-    assert (ours.first, ours.versions) == (2, {"s": 2})
+    second = store.append([append()])[0][0]
+    assert (second.first, second.versions) == (2, {"s": 2})
     refused = Store(Overtaken()).append([append(s=0)])[0][0]
     assert isinstance(refused, WrongExpectedVersion) and refused.actual == 1
 
