@@ -22,8 +22,9 @@ MAY = {
     "wire": {"checks", "errors", "events", "release"},
     "backends": {"errors", "events"},
     "store": {"wire", "errors", "events", "backends"},
-    "client": {"checks", "errors", "events", "wire", "store", "backends", "release"},
-    "daemon": {"checks", "errors", "events", "wire", "backends", "store", "release"},
+    "answers": {"wire", "errors", "events", "store", "release"},
+    "client": {"checks", "errors", "events", "wire", "store", "backends", "answers"},
+    "daemon": {"checks", "errors", "events", "wire", "backends", "store", "release", "answers"},
 }
 ZMQ = {"wire", "daemon", "client"}
 

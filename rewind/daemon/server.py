@@ -22,12 +22,13 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 import zmq
 
+from rewind.answers import About, answer, answer_appends, appends_in
 from rewind.daemon.feeds import Feed, Feeds
 from rewind.daemon.peers import PIPE_MESSAGES_MAX, Peers
 from rewind.daemon.settings import Settings
@@ -41,13 +42,12 @@ from rewind.errors import (
     ShuttingDown,
     StoreDamaged,
 )
-from rewind.events import Append, Appended, Record
-from rewind.release import __version__
+from rewind.events import Append, Record
 from rewind.store import Store
 from rewind.wire import envelope, native, old, replies
 from rewind.wire.envelope import GOREWIND, Request
 from rewind.wire.messages import receive_routed
-from rewind.wire.native import Appends, Info, Read, Streams
+from rewind.wire.native import Appends, Read
 from rewind.wire.old import OldQuery
 
 GROUP_APPENDS_MAX = 1_024  # with so many no further message is taken: replies would be late
@@ -118,6 +118,7 @@ class Server:
         self._stuck = False  # whether the last turn could serve none of those waiting
         self._retry_s = RETRY_S_MIN
         self.endpoints: dict[str, list[str]] = {}
+        self._about = About(self.endpoints, settings.max_event_bytes, settings.insecure)
         try:
             self._bind()
         except BaseException:
@@ -235,7 +236,7 @@ class Server:
             return group
         recv, decode = self._router.recv, envelope.decode_request
         event_bytes_max = self._settings.max_event_bytes
-        count = sum(map(_appends_in, group))
+        count = sum(map(_append_count, group))
         size = 0
         while count < GROUP_APPENDS_MAX and size < GROUP_BYTES_MAX:
             try:
@@ -243,7 +244,7 @@ class Server:
             except zmq.Again:
                 break
             request = decode(frames, event_bytes_max)
-            peer, appends = request.route[0], _appends_in(request)
+            peer, appends = request.route[0], _append_count(request)
             request_bytes = sum(map(len, frames)) + PART_BYTES * (appends - 1)
             if (
                 not isinstance(request.body, GROUPED)
@@ -261,16 +262,11 @@ class Server:
         """One durable commit, then every reply in order of arrival. Returns the new records."""
         if not group:
             return []
-        appends: list[Append] = []
-        for request in group:
-            if isinstance(request.body, Append):
-                appends.append(request.body)
-            elif isinstance(request.body, Appends):
-                appends += [part for part in request.body.parts if isinstance(part, Append)]
+        appends = appends_in(group)
         outcomes, records = self._store.append(appends) if appends else ([], [])
         results = iter(outcomes)
         for request in group:
-            self._send(_reply(request, results))
+            self._send(answer_appends(request, results))
         return records
 
     def _send(self, message: list[bytes]) -> bool:
@@ -348,18 +344,12 @@ class Server:
 
     def _answer(self, queue: _Queue, request: Request) -> None:
         body = request.body
-        if isinstance(body, Read):
+        if isinstance(body, Read) and body.wait_ms:
             self._read(request, body, time.monotonic() + body.wait_ms / 1000)
-        elif isinstance(body, Streams):
-            limit = native.STREAMS_LIMIT_DEFAULT if body.limit is None else body.limit
-            found, end = self._store.streams(body.prefix, body.after, limit)
-            self._send(replies.encode_streams(request, found, end))
-        elif isinstance(body, Info):
-            self._send(replies.encode_ok(request, self._info()))
-        elif isinstance(body, OldQuery):
+        elif isinstance(body, OldQuery) and request.dialect == GOREWIND:
             self._query(queue, request, body)
         else:
-            raise body
+            self._send(answer(request, self._store, self._about))
 
     def _read(self, request: Request, query: Read, deadline_s: float) -> None:
         """Answer a READ, or park it until something matches or its time is up."""
@@ -396,38 +386,12 @@ class Server:
             self._rotation.append(peer)
         self._queues[peer].entries.appendleft((entry, 0))
 
-    def _info(self) -> dict[str, object]:
-        store = self._store
-        return replies.info_body(
-            release=__version__,
-            store_id=store.id,
-            backend=store.backend.scheme,
-            durability=store.durability,
-            head=store.head,
-            endpoints=self.endpoints,
-            event_bytes_max=self._settings.max_event_bytes,
-            insecure=self._settings.insecure,
-        )
-
-    # The old dialects' reads
+    # Gorewind's reads
 
     def _query(self, queue: _Queue, request: Request, query: OldQuery) -> None:
+        assert query.stream is not None
         after, until = self._store.range_between(query.after_id, query.until_id, query.stream)
-        if request.dialect == GOREWIND:
-            assert query.stream is not None
-            self._continue(queue, _Cursor(request, query.stream, after, until))
-            return
-        page = Read(
-            after=after,
-            until=until,
-            limit=old.QUERY_EVENTS_MAX,
-            max_bytes=old.QUERY_BYTES_MAX,
-        )
-        events = self._store.read(page).events
-        # Stopped short by the count even exactly at the last event: clients of 0.3 ask once more.
-        end = after + len(events) >= until and len(events) < old.QUERY_EVENTS_MAX
-        pairs = ((event.id_bytes, event.data) for event in events)
-        self._send(old.encode_query(request.route, pairs, end))
+        self._continue(queue, _Cursor(request, query.stream, after, until))
 
     def _continue(self, queue: _Queue, cursor: _Cursor) -> None:
         """Send the next piece of a gorewind answer, as far as its reader takes it."""
@@ -484,21 +448,9 @@ class Server:
         self._wake_write.close()
 
 
-def _appends_in(request: Request) -> int:
+def _append_count(request: Request) -> int:
     """What a message counts towards a group."""
     return len(request.body.parts) if isinstance(request.body, Appends) else 1
-
-
-def _reply(request: Request, outcomes: Iterator[Appended | RequestError]) -> list[bytes]:
-    """The reply to a request of a group; ``outcomes`` are those of its appends, and of later ones."""
-    body = request.body
-    if isinstance(body, Appends):
-        results = [next(outcomes) if isinstance(part, Append) else part for part in body.parts]
-        return replies.encode_appends(request, results)
-    outcome = next(outcomes) if isinstance(body, Append) else body
-    if isinstance(outcome, RequestError):
-        return replies.encode_error(request, outcome)
-    return replies.encode_appended(request, outcome)
 
 
 def _damaged(damage: StoreDamaged) -> Internal:

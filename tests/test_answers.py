@@ -1,0 +1,119 @@
+"""Requests as frames, answered out of a store: what the daemon and the embedded client both do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from appends import append, event, filled, key
+
+from rewind.answers import About, answer, answer_appends, appends_in
+from rewind.errors import BadRequest, RequestError, UnknownCommand, WrongExpectedVersion
+from rewind.events import Appended
+from rewind.release import __version__
+from rewind.wire import native
+from rewind.wire.envelope import Request, decode_request
+from rewind.wire.old import id_text
+
+ABOUT = About(endpoints={"incoming": ["tcp://here:1"]}, event_bytes_max=1_000, insecure=True)
+pack, unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
+
+
+def request(*frames: bytes) -> Request:
+    return decode_request([b"peer", b"", *frames])
+
+
+def native_request(command: bytes, body: Any = None) -> Request:
+    return request(command, b"rid", pack(body or {}))
+
+
+def body_of(reply: list[bytes]) -> Any:
+    """The body of a native reply, whose frames in front of it are as they must be."""
+    assert reply[:2] == [b"peer", b""] and reply[3] == b"rid"
+    return unpack(reply[4])
+
+
+@pytest.mark.parametrize("command", [c for c in native.COMMANDS if c != b"APPEND"])
+def test_every_native_read_command_has_an_answer(command: bytes) -> None:
+    assert answer(native_request(command), filled(), ABOUT)[2] == b"OK"
+
+
+def test_info_says_the_store_and_what_is_told_about_the_daemon() -> None:
+    store = filled(3)
+    info = body_of(answer(native_request(b"INFO"), store, ABOUT))
+    assert info["store_id"] == store.id.bytes
+    assert (info["backend"], info["durability"], info["head"]) == ("memory", "memory", 3)
+    assert (info["name"], info["release"], info["protocol"]) == ("rewind", __version__, 1)
+    assert info["endpoints"] == {"incoming": ["tcp://here:1"]} and info["insecure"] is True
+    assert info["limits"] == {**native.LIMITS, "event_bytes": 1_000}
+
+
+def test_a_read_is_answered_at_once_whatever_it_would_wait() -> None:
+    reply = answer(native_request(b"READ", {"after": 20, "wait_ms": 30_000}), filled(), ABOUT)
+    assert body_of(reply) == {"count": 0, "next": 20, "head": 20, "end": True}
+    assert reply[5] == b"\x90"
+
+
+def test_streams_are_paged_by_name() -> None:
+    reply = answer(native_request(b"STREAMS", {"limit": 1}), filled(), ABOUT)
+    assert body_of(reply) == {"streams": [["even", 10]], "next": "even", "end": False}
+
+
+def test_a_query_of_rewind_0_3_is_a_page_without_end_when_stopped_by_the_count() -> None:
+    store = filled(101)
+    events = [(id_text(e.id_bytes), e.data) for e in store.read(native.Read()).events]
+    frames = answer(request(b"QUERY", b"", b""), store, ABOUT)
+    assert frames == [b"peer", b"", *(frame for pair in events[:100] for frame in pair)]
+    frames = answer(request(b"QUERY", events[99][0], b""), store, ABOUT)
+    assert frames == [b"peer", b"", *events[100], b"END"]
+
+
+def test_a_refused_request_raises_what_refuses_it() -> None:
+    with pytest.raises(UnknownCommand):
+        answer(request(b"FROB"), filled(), ABOUT)
+    store = filled(2)
+    first, second = [id_text(event.id_bytes) for event in store.read(native.Read()).events]
+    with pytest.raises(BadRequest, match="later"):
+        answer(request(b"QUERY", second, first), store, ABOUT)
+
+
+def an_event(stream: str = "s") -> list[Any]:
+    return [None, stream, "t", [], {}, b"d"]
+
+
+def test_appends_are_taken_out_of_a_batch_and_answered_in_its_order() -> None:
+    several = [
+        {"events": [an_event("a")]},
+        {"events": [an_event("$reserved")]},
+        {"events": [an_event("b")], "expected": {"b": 7}},
+    ]
+    batch = [
+        native_request(b"APPEND", {"events": [an_event("x")], "id": key(1)}),
+        request(b"FROB"),
+        native_request(b"APPEND", several),
+        request(b"PUBLISH", b"data"),
+        request(b"PUBLISH", b"stream", b"data"),
+    ]
+    appends = appends_in(batch)
+    assert [a.events[0].stream for a in appends] == ["x", "a", "b", "default", "stream"]
+    store = filled(0)
+    outcomes: list[Appended | RequestError] = store.append(appends)[0]
+    left = iter(outcomes)
+    first, unknown, array, old, gorewind = [answer_appends(each, left) for each in batch]
+    assert next(left, None) is None
+    assert body_of(first)["first"] == 1 and body_of(first)["versions"] == {"x": 1}
+    assert unknown[2].startswith(b"ERROR unknown command")
+    done, reserved, late = body_of(array)
+    assert done["first"] == 2 and reserved["code"] == "bad_request"
+    assert late["code"] == WrongExpectedVersion.code and late["actual"] == 0
+    assert old == [b"peer", b"", b"PUBLISHED"]
+    assert gorewind == [b"peer", b"", b"PUBLISHED", id_text(outcomes[4].id_bytes[0])]
+
+
+def test_what_an_embedded_store_appends_is_a_batch_of_one() -> None:
+    one = native_request(b"APPEND", {"events": [an_event()], "expected": {"s": 1}})
+    (outcome,), _ = filled(0).append(appends_in([one]))
+    assert body_of(answer_appends(one, iter([outcome])))["actual"] == 0
+    (outcome,), _ = filled(0).append([append(event())])
+    assert body_of(answer_appends(one, iter([outcome])))["first"] == 1
