@@ -21,34 +21,28 @@ import logging
 import os
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import msgspec
 import zmq
 
-from rewind.answers import About, answer, answer_appends, appends_in
+from rewind.answers import About, answer_appends, appends_in
 from rewind.daemon.feeds import Feed, Feeds
 from rewind.daemon.peers import PIPE_MESSAGES_MAX, Peers
+from rewind.daemon.reads import RETRY_S_MIN, Reads
 from rewind.daemon.settings import Settings
 from rewind.errors import (
     BadConfiguration,
     BindNotPermitted,
     CannotBind,
-    Internal,
-    Overloaded,
     RequestError,
-    ShuttingDown,
-    StoreDamaged,
 )
 from rewind.events import Append, Record
 from rewind.store import Store
-from rewind.wire import envelope, native, old, replies
-from rewind.wire.envelope import GOREWIND, Request
+from rewind.wire import envelope
+from rewind.wire.envelope import Request
 from rewind.wire.messages import receive_routed
-from rewind.wire.native import Appends, Read
-from rewind.wire.old import OldQuery
+from rewind.wire.native import Appends
 
 GROUP_APPENDS_MAX = 1_024  # with so many no further message is taken: replies would be late
 GROUP_BYTES_MAX = 4 * 1024 * 1024  # a commit of small events stays well below a second
@@ -56,44 +50,14 @@ PART_BYTES = 1_024  # what each append of a message counts besides its bytes, as
 RECEIVED_MESSAGES_MAX = 1_000  # requests ZeroMQ holds for one peer before TCP pushes back
 SUBSCRIPTION_BYTES_MAX = 1_024  # a topic is a stream's name; a longer one drops its connection
 READS_S = 0.0005  # what reads may take of a turn while appends wait, but for the last one begun
-QUEUED_MAX = 1_024  # requests of one connection behind a read that has not had its turn
-QUEUED_BYTES_MAX = 32 * 1024 * 1024
-PIECE_EVENTS = 256  # of a gorewind answer, between looks at the clock
-PIECE_BYTES = 256 * 1024
-RETRY_S_MIN, RETRY_S_MAX = 0.001, 0.1  # between looks at peers that are not reading
 FINISH_S = 1.0  # committing and answering what was received, when asked to stop
 LINGER_MS = 1_000  # sending the last replies
 
 NOW = int(zmq.DONTWAIT)
-COMMITTED = (Append, Appends)  # tuples: a union would be made anew for every message
-GROUPED = (*COMMITTED, RequestError)  # what goes into a turn's group; all else is a read
+# A tuple, because a union would be built anew for every message.
+GROUPED = (Append, Appends, RequestError)  # what goes into a turn's group; all else is a read
 
 logger = logging.getLogger("rewind")
-
-
-class _Parked(msgspec.Struct):
-    """A READ that found nothing, waiting for events until ``deadline_s`` (monotonic)."""
-
-    request: Request
-    query: Read
-    deadline_s: float
-
-
-class _Cursor(msgspec.Struct):
-    """A gorewind QUERY under way: versions ``after < n <= until`` are still to be sent."""
-
-    request: Request
-    stream: str
-    after: int
-    until: int
-
-
-class _Queue:
-    """What one connection asked for and has not got yet, each with its size in bytes."""
-
-    def __init__(self) -> None:
-        self.entries: deque[tuple[Request | _Parked | _Cursor, int]] = deque()
-        self.size = 0
 
 
 class Server:
@@ -110,15 +74,7 @@ class Server:
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_write.setblocking(False)
         self._stopping = False
-        self._carried: list[Request] = []
-        self._queues: dict[bytes, _Queue] = {}
-        self._rotation: deque[bytes] = deque()
-        self._parked: dict[int, _Parked] = {}
-        self._parkings = 0
-        self._stuck = False  # whether the last turn could serve none of those waiting
-        self._retry_s = RETRY_S_MIN
         self.endpoints: dict[str, list[str]] = {}
-        self._about = About(self.endpoints, settings.max_event_bytes, settings.insecure)
         try:
             self._bind()
         except BaseException:
@@ -142,6 +98,8 @@ class Server:
             self._feed("gorewind", settings.gorewind_bind),
             self._store.last_id(),
         )
+        about = About(self.endpoints, settings.max_event_bytes, settings.insecure)
+        self._reads = Reads(self._store, about, self._peers)
 
     def _socket(self, kind: int, received: int, sent: int) -> zmq.Socket[bytes]:
         made: zmq.Socket[bytes] = self._context.socket(kind)
@@ -207,25 +165,20 @@ class Server:
         records = self._commit(group)
         self._feeds.publish(records, time.monotonic())
         self._store.settle()
-        self._wake_parked(records)
-        self._serve_reads(time.monotonic() + READS_S)
+        self._reads.wake(records)
+        self._reads.serve(time.monotonic() + READS_S)
         self._feeds.heartbeat(self._store.head, time.monotonic())
 
     def _timeout_ms(self) -> int | None:
         """How long nothing will be due; None: until something arrives."""
-        if self._carried or (self._rotation and not self._stuck):
+        if self._reads.busy:
             return 0
-        due = [parked.deadline_s for parked in self._parked.values()]
-        if (heartbeat := self._feeds.next_heartbeat()) is not None:
-            due.append(heartbeat)
-        now_s = time.monotonic()
-        if self._peers.blocked or self._rotation:
-            due.append(now_s + self._retry_s)
-        return max(0, int((min(due) - now_s) * 1000) + 1) if due else None
+        due = [s for s in (self._reads.due_s(), self._feeds.next_heartbeat()) if s is not None]
+        return max(0, int((min(due) - time.monotonic()) * 1000) + 1) if due else None
 
     def _drain(self, arrived: Sequence[tuple[object, int]]) -> list[Request]:
         """What has arrived, bounded: appends and errors in their order; reads go to their queues."""
-        group, self._carried = self._carried, []
+        group = self._reads.take_carried()
         sockets = {made for made, _ in arrived}
         for feed in self._feeds.all:
             if feed.socket in sockets:
@@ -236,6 +189,7 @@ class Server:
             return group
         recv, decode = self._router.recv, envelope.decode_request
         event_bytes_max = self._settings.max_event_bytes
+        queues = self._reads.queues
         count = sum(map(_append_count, group))
         size = 0
         while count < GROUP_APPENDS_MAX and size < GROUP_BYTES_MAX:
@@ -246,12 +200,8 @@ class Server:
             request = decode(frames, event_bytes_max)
             peer, appends = request.route[0], _append_count(request)
             request_bytes = sum(map(len, frames)) + PART_BYTES * (appends - 1)
-            if (
-                not isinstance(request.body, GROUPED)
-                or peer in self._queues
-                or self._peers.behind(peer)
-            ):
-                self._enqueue(request, request_bytes)
+            if not isinstance(request.body, GROUPED) or peer in queues or self._peers.behind(peer):
+                self._reads.enqueue(request, request_bytes)
             else:
                 group.append(request)
             count += appends
@@ -266,154 +216,9 @@ class Server:
         outcomes, records = self._store.append(appends) if appends else ([], [])
         results = iter(outcomes)
         for request in group:
-            self._send(answer_appends(request, results))
+            if not self._peers.send(answer_appends(request, results)):
+                self._reads.forget(request.peer)
         return records
-
-    def _send(self, message: list[bytes]) -> bool:
-        """Send a reply; what else a vanished peer asked for is forgotten with it."""
-        if self._peers.send(message):
-            return True
-        if (queue := self._queues.get(message[0])) is not None:
-            queue.entries.clear()
-            queue.size = 0
-        return False
-
-    # Reads
-
-    def _enqueue(self, request: Request, size: int) -> None:
-        """Queue a request behind what its connection asked for before."""
-        queue = self._queues.get(request.peer)
-        if queue is None:
-            queue = self._queues[request.peer] = _Queue()
-            self._rotation.append(request.peer)
-        if len(queue.entries) >= QUEUED_MAX or queue.size > QUEUED_BYTES_MAX:
-            self._send(
-                replies.encode_error(
-                    request,
-                    Overloaded(f"{len(queue.entries)} requests of this connection wait already"),
-                )
-            )
-            return
-        queue.entries.append((request, size))
-        queue.size += size
-
-    def _serve_reads(self, until_s: float) -> None:
-        """Answer reads in rotation until the time is up; the rest waits for the next turn."""
-        moved = self._peers.flush() if self._peers.blocked else False
-        waiting: list[bytes] = []
-        while self._rotation:
-            peer = self._rotation.popleft()
-            queue = self._queues[peer]
-            if queue.entries and not self._peers.ready(peer):
-                waiting.append(peer)
-                continue
-            moved = True
-            carried = bool(queue.entries) and self._serve(queue)
-            if not queue.entries and not carried:
-                del self._queues[peer]
-            elif carried:
-                waiting.append(peer)
-            else:
-                self._rotation.append(peer)
-            if time.monotonic() >= until_s:
-                break
-        self._rotation.extend(waiting)
-        self._stuck = not moved
-        self._retry_s = RETRY_S_MIN if moved else min(self._retry_s * 2, RETRY_S_MAX)
-
-    def _serve(self, queue: _Queue) -> bool:
-        """One entry of a queue; True if it was an append, which the next turn commits."""
-        entry, size = queue.entries.popleft()
-        queue.size -= size
-        if isinstance(entry, Request) and isinstance(entry.body, COMMITTED):
-            self._carried.append(entry)
-            return True
-        request = entry if isinstance(entry, Request) else entry.request
-        try:
-            if isinstance(entry, _Cursor):
-                self._continue(queue, entry)
-            elif isinstance(entry, _Parked):
-                self._read(request, entry.query, entry.deadline_s)
-            else:
-                self._answer(queue, request)
-        except RequestError as refused:
-            self._send(replies.encode_error(request, refused))
-        except StoreDamaged as damage:
-            self._send(replies.encode_error(request, _damaged(damage)))
-        return False
-
-    def _answer(self, queue: _Queue, request: Request) -> None:
-        body = request.body
-        if isinstance(body, Read) and body.wait_ms:
-            self._read(request, body, time.monotonic() + body.wait_ms / 1000)
-        elif isinstance(body, OldQuery) and request.dialect == GOREWIND:
-            self._query(queue, request, body)
-        else:
-            self._send(answer(request, self._store, self._about))
-
-    def _read(self, request: Request, query: Read, deadline_s: float) -> None:
-        """Answer a READ, or park it until something matches or its time is up."""
-        answer = self._store.read(query)
-        waits = query.wait_ms and not answer.count and answer.end and not answer.complete
-        if not waits or query.limit == 0 or time.monotonic() >= deadline_s or self._stopping:
-            self._send(replies.encode_read(request, answer))
-            return
-        if len(self._parked) >= native.WAITING_READS_MAX:
-            raise Overloaded(
-                f"{native.WAITING_READS_MAX} reads wait already; try again without wait_ms"
-            )
-        self._parkings += 1
-        further = msgspec.structs.replace(query, after=answer.next)
-        self._parked[self._parkings] = _Parked(request, further, deadline_s)
-
-    def _wake_parked(self, records: Sequence[Record]) -> None:
-        """Queue the parked reads that may have something now, or whose time is up."""
-        if not self._parked:
-            return
-        now_s = time.monotonic()
-        touched = {record.event.stream for record in records}
-        for key, parked in list(self._parked.items()):
-            stream = parked.query.stream
-            if parked.deadline_s <= now_s or (touched and (stream is None or stream in touched)):
-                del self._parked[key]
-                self._requeue(parked)
-
-    def _requeue(self, entry: _Parked) -> None:
-        """Put back what was begun, in front of what its connection asked for later."""
-        peer = entry.request.peer
-        if peer not in self._queues:
-            self._queues[peer] = _Queue()
-            self._rotation.append(peer)
-        self._queues[peer].entries.appendleft((entry, 0))
-
-    # Gorewind's reads
-
-    def _query(self, queue: _Queue, request: Request, query: OldQuery) -> None:
-        assert query.stream is not None
-        after, until = self._store.range_between(query.after_id, query.until_id, query.stream)
-        self._continue(queue, _Cursor(request, query.stream, after, until))
-
-    def _continue(self, queue: _Queue, cursor: _Cursor) -> None:
-        """Send the next piece of a gorewind answer, as far as its reader takes it."""
-        request = cursor.request
-        piece = Read(
-            stream=cursor.stream,
-            after=cursor.after,
-            until=cursor.until,
-            limit=PIECE_EVENTS,
-            max_bytes=PIECE_BYTES,
-        )
-        events = self._store.read(piece).events if cursor.after < cursor.until else []
-        for event in events:
-            if not self._send(old.encode_event(request.route, event.id_bytes, event.data)):
-                return
-            cursor.after += 1
-            if not self._peers.ready(request.peer):
-                break
-        if cursor.after < cursor.until:
-            queue.entries.appendleft((cursor, 0))
-        else:
-            self._send(old.encode_end(request.route))
 
     # The end
 
@@ -428,19 +233,14 @@ class Server:
             group := self._drain([(self._router, zmq.POLLIN)])
         ):
             self._feeds.publish(self._commit(group), time.monotonic())
-        for parked in self._parked.values():
-            self._requeue(parked)
-        self._parked.clear()
-        while (self._rotation or self._peers.blocked) and time.monotonic() < deadline_s:
-            self._serve_reads(deadline_s)
-            group, self._carried = self._carried, []
+        self._reads.end_waiting()
+        while (self._reads.pending or self._peers.blocked) and time.monotonic() < deadline_s:
+            self._reads.serve(deadline_s)
+            group = self._reads.take_carried()
             self._feeds.publish(self._commit(group), time.monotonic())
-            if self._stuck:
+            if self._reads.stuck:
                 time.sleep(RETRY_S_MIN)  # until the peers, or ZeroMQ, have taken something
-        for queue in self._queues.values():
-            for entry, _ in queue.entries:
-                request = entry if isinstance(entry, Request) else entry.request
-                self._send(replies.encode_error(request, ShuttingDown("the daemon is stopping")))
+        self._reads.refuse_rest()
 
     def _close(self, linger_ms: int) -> None:
         self._context.destroy(linger=linger_ms)
@@ -451,11 +251,6 @@ class Server:
 def _append_count(request: Request) -> int:
     """What a message counts towards a group."""
     return len(request.body.parts) if isinstance(request.body, Appends) else 1
-
-
-def _damaged(damage: StoreDamaged) -> Internal:
-    logger.error("a read met damage: %s", damage)
-    return Internal(f"the store is damaged there: {damage}")
 
 
 def _refuse_used_ipc(endpoint: str) -> None:

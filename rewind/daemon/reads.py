@@ -1,0 +1,321 @@
+"""What waits to be answered: a queue for each connection, and reads that wait for events.
+
+Requests of one connection take effect in the order sent. So whatever comes behind a read that has
+not had its turn queues behind it, appends too; a connection without a queue has its appends
+committed as they arrive. The connections with a queue take turns, a bounded piece of work each, and
+only while their reader takes what it is sent. A READ with ``wait_ms`` that finds nothing is kept
+aside until a commit may have brought it something, or its time is up.
+
+Not here: sockets and when to do all this (server.py), what a peer takes (peers.py), the answers
+themselves (answers.py). Nothing here knows ZeroMQ, and the clock can be passed in.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from rewind import answers
+from rewind.answers import About
+from rewind.errors import Internal, Overloaded, RequestError, ShuttingDown, StoreDamaged
+from rewind.events import Append, Record
+from rewind.store import Store
+from rewind.wire import native, old, replies
+from rewind.wire.envelope import GOREWIND, Request
+from rewind.wire.native import Appends, Read
+from rewind.wire.old import OldQuery
+
+QUEUED_MAX = 1_024  # a connection may have so many requests waiting; more are refused
+QUEUED_BYTES_MAX = 32 * 1024 * 1024  # the same bound where requests are large
+PIECE_EVENTS = 256  # a gorewind answer is sent so many events a turn, in less than a millisecond
+PIECE_BYTES = 256 * 1024  # the same bound where events are large
+RETRY_S_MIN, RETRY_S_MAX = 0.001, 0.1  # peers that take nothing are looked at again after that
+
+_APPENDS = (Append, Appends)  # a tuple, because a union would be built anew for every request
+
+logger = logging.getLogger("rewind")
+
+
+class Recipients(Protocol):
+    """What is asked of the peers that replies go to: ``Peers`` of peers.py over a socket."""
+
+    @property
+    def blocked(self) -> bool:
+        """Whether replies wait for room in somebody's pipe."""
+
+    def ready(self, peer: bytes) -> bool:
+        """Whether this peer takes what is sent to it."""
+
+    def send(self, message: Sequence[bytes]) -> bool:
+        """Send a reply, the peer first; False if that peer is gone, or does not read."""
+
+    def flush(self) -> bool:
+        """Try again to send what waits; True if anything left."""
+
+
+class WaitingRead(msgspec.Struct):
+    """A READ that has found nothing and waits for events until ``deadline_s`` (monotonic)."""
+
+    request: Request
+    query: Read
+    deadline_s: float
+
+
+class GorewindAnswer(msgspec.Struct):
+    """A gorewind QUERY that is half answered: versions ``after < version <= until`` are to be sent."""
+
+    request: Request
+    stream: str
+    after: int
+    until: int
+
+
+class Queue:
+    """What one connection asked for and has not got yet, each with its size in bytes."""
+
+    def __init__(self) -> None:
+        self.entries: deque[tuple[Request | WaitingRead | GorewindAnswer, int]] = deque()
+        self.size = 0
+
+
+class Reads:
+    """Everything that waits to be answered.
+
+    A request is in its connection's queue, among the waiting reads, or, if it is an append whose
+    turn has come, carried into the next batch. Between two calls this holds: a peer that has a queue
+    is in the rotation exactly once, and no other peer is; a queue is empty only if its peer was
+    forgotten or has an append carried; and nothing behind a carried append is looked at before
+    ``take_carried``.
+
+    At shutdown ``end_waiting`` gives every waiting read its turn, in which it is answered with what
+    there is, ``serve`` goes on as before, and ``refuse_rest`` answers what had no turn in time with
+    ``shutting_down``. So every request has an answer, unless its peer is gone or does not read.
+
+    ``clock``: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        about: About,
+        peers: Recipients,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._about = about
+        self._peers = peers
+        self._clock = clock
+        #: By peer. Who has a queue must have everything it asks for put into it, with ``enqueue``.
+        self.queues: dict[bytes, Queue] = {}
+        self._rotation: deque[bytes] = deque()
+        self._carried: list[Request] = []
+        self._waiting: list[WaitingRead] = []
+        self._ending = False
+        #: True when no peer with a queue takes anything; then the poll sleeps instead of spinning.
+        self.stuck = False
+        self._retry_s = RETRY_S_MIN
+
+    # What comes in, and when to come back
+
+    def enqueue(self, request: Request, size: int) -> None:
+        """Queue a request of ``size`` bytes behind what its connection asked for before."""
+        queue = self._queue_of(request.peer)
+        if len(queue.entries) >= QUEUED_MAX or queue.size > QUEUED_BYTES_MAX:
+            refusal = Overloaded(f"{len(queue.entries)} requests of this connection wait already")
+            self._send(replies.encode_error(request, refusal))
+            return
+        queue.entries.append((request, size))
+        queue.size += size
+
+    def take_carried(self) -> list[Request]:
+        """The appends whose turn has come: the first of the next batch."""
+        carried, self._carried = self._carried, []
+        return carried
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything has not had its turn; waiting reads have had it."""
+        return bool(self._rotation)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to do at once."""
+        return bool(self._carried or (self._rotation and not self.stuck))
+
+    def due_s(self) -> float | None:
+        """When ``wake`` or ``serve`` wants to be called; None: when something has happened."""
+        due = [waiting.deadline_s for waiting in self._waiting]
+        if self._rotation or self._peers.blocked:
+            due.append(self._clock() + self._retry_s)
+        return min(due) if due else None
+
+    def _queue_of(self, peer: bytes) -> Queue:
+        queue = self.queues.get(peer)
+        if queue is None:
+            queue = self.queues[peer] = Queue()
+            self._rotation.append(peer)
+        return queue
+
+    # Serving
+
+    def serve(self, until_s: float) -> None:
+        """Answer in rotation until the time is up; what is left waits for the next call."""
+        assert not self._carried, "carried appends are committed first"
+        moved = self._peers.flush() if self._peers.blocked else False
+        skipped: list[bytes] = []  # peers that have to wait for the next call
+        while self._rotation:
+            peer = self._rotation.popleft()
+            queue = self.queues[peer]
+            if queue.entries and not self._peers.ready(peer):
+                skipped.append(peer)
+                continue
+            moved = True
+            carried = bool(queue.entries) and self._serve_one(queue)
+            if not queue.entries and not carried:
+                del self.queues[peer]
+            elif carried:
+                skipped.append(peer)
+            else:
+                self._rotation.append(peer)
+            if self._clock() >= until_s:
+                break
+        self._rotation.extend(skipped)
+        assert len(self._rotation) == len(self.queues)
+        self.stuck = not moved
+        self._retry_s = RETRY_S_MIN if moved else min(self._retry_s * 2, RETRY_S_MAX)
+
+    def _serve_one(self, queue: Queue) -> bool:
+        """Give the first entry of a queue its turn; True if it is an append, which is carried."""
+        entry, size = queue.entries.popleft()
+        queue.size -= size
+        if isinstance(entry, Request) and isinstance(entry.body, _APPENDS):
+            self._carried.append(entry)
+            return True
+        request = entry if isinstance(entry, Request) else entry.request
+        try:
+            if isinstance(entry, GorewindAnswer):
+                self._send_piece(queue, entry)
+            elif isinstance(entry, WaitingRead):
+                self._read(request, entry.query, entry.deadline_s)
+            else:
+                self._answer(queue, request)
+        except RequestError as refused:
+            self._send(replies.encode_error(request, refused))
+        except StoreDamaged as damage:
+            logger.error("a read met damage: %s", damage)
+            refusal = Internal(f"the store is damaged there: {damage}")
+            self._send(replies.encode_error(request, refusal))
+        return False
+
+    def _answer(self, queue: Queue, request: Request) -> None:
+        body = request.body
+        if isinstance(body, Read) and body.wait_ms:
+            self._read(request, body, self._clock() + body.wait_ms / 1000)
+        elif isinstance(body, OldQuery) and request.dialect == GOREWIND:
+            self._begin_gorewind(queue, request, body)
+        else:
+            self._send(answers.answer(request, self._store, self._about))
+
+    def _send(self, message: list[bytes]) -> bool:
+        """Send a reply, or forget a peer that does not get it."""
+        if self._peers.send(message):
+            return True
+        self.forget(message[0])
+        return False
+
+    def forget(self, peer: bytes) -> None:
+        """Drop what a peer that is gone, or does not read, has in its queue.
+
+        A waiting read of that peer is not looked for: it ends when it is woken, unanswered.
+        """
+        queue = self.queues.get(peer)
+        if queue is not None:
+            queue.entries.clear()
+            queue.size = 0
+
+    # Reads that wait
+
+    def _read(self, request: Request, query: Read, deadline_s: float) -> None:
+        """Answer a READ, or let it wait until something may match or its time is up."""
+        page = self._store.read(query)
+        can_match_later = not page.count and page.end and not page.complete and query.limit != 0
+        if not can_match_later or self._clock() >= deadline_s or self._ending:
+            self._send(replies.encode_read(request, page))
+            return
+        if len(self._waiting) >= native.WAITING_READS_MAX:
+            raise Overloaded(
+                f"{native.WAITING_READS_MAX} reads wait already; try again without wait_ms"
+            )
+        further = msgspec.structs.replace(query, after=page.next)
+        self._waiting.append(WaitingRead(request, further, deadline_s))
+
+    def wake(self, records: Sequence[Record]) -> None:
+        """Give a turn to the waiting reads whose time is up or that these records may concern."""
+        if not self._waiting:
+            return
+        now_s = self._clock()
+        streams = {record.event.stream for record in records}
+        still_waiting = []
+        for waiting in self._waiting:
+            stream = waiting.query.stream
+            concerned = streams and (stream is None or stream in streams)
+            if concerned or waiting.deadline_s <= now_s:
+                self._put_in_front(waiting)
+            else:
+                still_waiting.append(waiting)
+        self._waiting = still_waiting
+
+    def _put_in_front(self, waiting: WaitingRead) -> None:
+        """Queue a read again, in front of what its connection asked for later."""
+        self._queue_of(waiting.request.peer).entries.appendleft((waiting, 0))
+
+    # gorewind's answers of many messages
+
+    def _begin_gorewind(self, queue: Queue, request: Request, query: OldQuery) -> None:
+        assert query.stream is not None
+        after, until = self._store.range_between(query.after_id, query.until_id, query.stream)
+        self._send_piece(queue, GorewindAnswer(request, query.stream, after, until))
+
+    def _send_piece(self, queue: Queue, answer: GorewindAnswer) -> None:
+        """Send the next piece of a gorewind answer, as far as its reader takes it."""
+        request = answer.request
+        piece = Read(
+            stream=answer.stream,
+            after=answer.after,
+            until=answer.until,
+            limit=PIECE_EVENTS,
+            max_bytes=PIECE_BYTES,
+        )
+        events = self._store.read(piece).events if answer.after < answer.until else []
+        for event in events:
+            if not self._send(old.encode_event(request.route, event.id_bytes, event.data)):
+                return
+            answer.after += 1
+            if not self._peers.ready(request.peer):
+                break
+        if answer.after < answer.until:
+            queue.entries.appendleft((answer, 0))
+        else:
+            self._send(old.encode_end(request.route))
+
+    # The end
+
+    def end_waiting(self) -> None:
+        """Give every waiting read its turn, and let no further read wait."""
+        self._ending = True
+        for waiting in self._waiting:
+            self._put_in_front(waiting)
+        self._waiting.clear()
+
+    def refuse_rest(self) -> None:
+        """Answer what has not had its turn with ``shutting_down``."""
+        for queue in self.queues.values():
+            for entry, _ in queue.entries:
+                request = entry if isinstance(entry, Request) else entry.request
+                refusal = ShuttingDown("the daemon is stopping")
+                self._send(replies.encode_error(request, refusal))
