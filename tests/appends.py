@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rewind.backends.memory import Store as MemoryStore
+from rewind.backends.memory import MemoryBackend
 from rewind.events import Append, AppendEvent
 from rewind.store import Store
 from rewind.wire.native import Read
@@ -30,7 +30,7 @@ def key(number: int) -> bytes:
 def filled(count: int = 20) -> Store:
     """A store in memory with events in two streams, a time, a type and tags to tell them by."""
     ticks = iter(range(1_000, 1_000_000, 10))
-    store = Store(MemoryStore(), clock=lambda: next(ticks))
+    store = Store(MemoryBackend(), clock=lambda: next(ticks))
     for n in range(count):
         stream = "even" if n % 2 == 0 else "odd"
         store.append(

@@ -1,12 +1,12 @@
 """A store in this process behind the client's API: no daemon, no sockets.
 
-Requests take the same way as over the wire: encoded, decoded and checked by wire/native.py, decided by
-store/, and answered with the same frames, so that results and errors are the same.
+Requests take the same way as over the wire: encoded, decoded and checked by wire/, answered by
+answers.py, with the same frames, so that results and errors are the same.
 
 One lock guards the store. An append queues before it takes the lock, and whoever has the lock
-commits everything queued: while one thread syncs, the next group gathers behind it.
+commits everything queued: while one thread syncs, the next batch gathers behind it.
 
-Next: blocking.py, which opens this; server.py is the same thing behind sockets.
+Next: blocking.py, which opens this; daemon/server.py is the same thing behind sockets.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from typing import Any
 
 import msgspec
 
+from rewind.answers import About, answer, answer_appends
 from rewind.backends import open_backend
 from rewind.client.follow import Delivery
 from rewind.client.requests import Call, closed, parse_reply
 from rewind.errors import Closed, RequestError, StoreError, StoreFailed
 from rewind.events import Append, Appended
-from rewind.release import __version__
 from rewind.store import Store
-from rewind.wire import envelope, native, replies
-from rewind.wire.envelope import Request
-from rewind.wire.native import Info, Read, Streams
-from rewind.wire.replies import Reply
+from rewind.wire.envelope import Request, decode_request
+from rewind.wire.native import LIMITS
+from rewind.wire.replies import Reply, encode_error
 
-GROUP_APPENDS_MAX = 256  # behind one sync; each comes from a thread that waits
+BATCH_APPENDS_MAX = 256  # appends behind one sync; each comes from a thread that waits
 
 _ROUTE = [b"embedded", b""]  # as if a connection of this name had asked
+_ABOUT = About(endpoints={}, event_bytes_max=LIMITS["event_bytes"], insecure=False)
 
 
 class Embedded:
@@ -55,15 +55,15 @@ class Embedded:
     def answer(self, call: Call[Any]) -> Reply:
         """Answer a call. Raises what it is refused with, or a ``StoreError``."""
         self.check_open()
-        request = envelope.decode_request([*_ROUTE, call.command, b"", call.body])
+        request = decode_request([*_ROUTE, call.command, b"", call.body])
         try:
             frames = self._answer(request)
         except RequestError as refused:
-            frames = replies.encode_error(request, refused)
-        _, answer = parse_reply(frames[len(_ROUTE) :], self.url)
-        if isinstance(answer, RequestError):
-            raise answer
-        return answer
+            frames = encode_error(request, refused)
+        _, reply = parse_reply(frames[len(_ROUTE) :], self.url)
+        if isinstance(reply, RequestError):
+            raise reply
+        return reply
 
     def forget(self, call: Call[Any]) -> None:
         """There is nothing to forget."""
@@ -93,7 +93,7 @@ class Embedded:
         self._listeners.add(listener)
 
     def unlisten(self, listener: Callable[[], None]) -> None:
-        """No longer."""
+        """Call this no longer."""
         self._listeners.discard(listener)
 
     def check_open(self) -> None:
@@ -114,29 +114,17 @@ class Embedded:
     # Answers
 
     def _answer(self, request: Request) -> list[bytes]:
-        body = request.body
-        if isinstance(body, Append):
-            return replies.encode_appended(request, self._append(body))
-        if isinstance(body, RequestError):
-            raise body
+        if isinstance(request.body, Append):
+            return answer_appends(request, iter([self._append(request.body)]))
         with self._lock:
             self.check_open()
-            store = self._store
-            if isinstance(body, Read):
-                return replies.encode_read(request, store.read(body))
-            if isinstance(body, Streams):
-                limit = native.STREAMS_LIMIT_DEFAULT if body.limit is None else body.limit
-                return replies.encode_streams(
-                    request, *store.streams(body.prefix, body.after, limit)
-                )
-            assert isinstance(body, Info)
-            return replies.encode_ok(request, self._info())
+            return answer(request, self._store, _ABOUT)
 
     def _append(self, append: Append) -> Appended:
         queued = _Queued(append)
         self._queue.append(queued)
         with self._lock:
-            while queued.outcome is None:  # else the one before us has committed ours with its own
+            while queued.outcome is None:  # unless the thread before has committed it with its own
                 self.check_open()
                 self._commit()
         if isinstance(queued.outcome, Appended):
@@ -145,9 +133,9 @@ class Embedded:
 
     def _commit(self) -> None:
         """Make what is queued durable in one commit, and say so to those who wait for it."""
-        group = [self._queue.popleft() for _ in range(min(len(self._queue), GROUP_APPENDS_MAX))]
+        batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_APPENDS_MAX))]
         try:
-            outcomes, records = self._store.append([queued.append for queued in group])
+            outcomes, records = self._store.append([queued.append for queued in batch])
         except BaseException as error:
             # Whether it was stored is unknown, after Ctrl-C too: nothing more may be.
             self._failure = (
@@ -155,27 +143,14 @@ class Embedded:
                 if isinstance(error, StoreError)
                 else StoreFailed(f"an append to {self.url} was interrupted: open the store again")
             )
-            for queued in group:
+            for queued in batch:
                 queued.outcome = self._failure
             self._tell()  # subscriptions learn it from their next look
             raise
-        for queued, outcome in zip(group, outcomes, strict=True):
+        for queued, outcome in zip(batch, outcomes, strict=True):
             queued.outcome = outcome
         if records:
             self._tell()
-
-    def _info(self) -> dict[str, Any]:
-        store = self._store
-        return replies.info_body(
-            release=__version__,
-            store_id=store.id,
-            backend=store.backend.scheme,
-            durability=store.durability,
-            head=store.head,
-            endpoints={},
-            event_bytes_max=native.LIMITS["event_bytes"],
-            insecure=False,
-        )
 
 
 class _Queued(msgspec.Struct, eq=False):

@@ -13,7 +13,7 @@ import msgspec
 import zmq
 from appends import append, event
 
-from rewind.backends.memory import Store as MemoryStore
+from rewind.backends.memory import MemoryBackend
 from rewind.daemon.server import Server
 from rewind.daemon.settings import Settings
 from rewind.events import Event, decode_event
@@ -73,7 +73,7 @@ class Turns:
 @contextmanager
 def shared() -> Iterator[tuple[Turns, Store]]:
     """A server's turns, and a second store over its backend."""
-    backend = MemoryStore()
+    backend = MemoryBackend()
     server = Server(
         Settings(incoming_bind=FREE, streaming_bind=FREE, topic_bind=FREE), Store(backend)
     )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from appends import append, event, filled, positions
 
-from rewind.backends.memory import Store as MemoryStore
+from rewind.backends.memory import MemoryBackend
 from rewind.store import Store
 from rewind.store.reading import EXAMINED_MAX
 from rewind.wire.native import Read
@@ -69,7 +69,7 @@ def test_going_on_from_next_finds_everything_once(query: dict[str, Any], backwar
 
 
 def test_a_read_that_matches_nothing_examines_a_bounded_number() -> None:
-    store = Store(MemoryStore())
+    store = Store(MemoryBackend())
     store.append([append(*[event()] * 4096), append(*[event()] * 4096)])
     answer = store.read(Read(types=("none",)))
     assert (answer.events, answer.next, answer.end) == ([], EXAMINED_MAX, False)
