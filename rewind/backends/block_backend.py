@@ -1,9 +1,8 @@
-"""What backends of blocks have in common: everything that is read.
+"""The reading half of a backend whose records lie in blocks.
 
-Records lie in blocks (blocks.py), end to end by position, and the index (index.py) finds all else.
-So a page by position is the blocks from one on, upwards or downwards, and a page of a stream is
-what the index leads to. A ``BlockBackend`` says where its blocks are, and stores commits: leveldb.py
-keeps the blocks beside their index, log/ in files.
+Blocks (blocks.py) lie end to end, so records are read by position from the blocks on from one,
+upwards or downwards; everything else is read through the index (index.py). Nothing is written here:
+leveldb.py keeps blocks beside their index, log/ keeps them in files, and each stores commits itself.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from rewind.backends.verify import check_records
 
 
 class BlockBackend(Backend):
-    """The reading half of a backend, over blocks and an index; the methods are the contract's.
+    """Reads from blocks and an index; the public methods are the contract's.
 
-    A class made from it opens its files in its constructor and sets the attributes below; it adds
-    ``commit``, ``settle`` and ``close``.
+    A subclass opens its files in its constructor and sets the attributes below, says where a block
+    is, and adds ``commit``, ``settle`` and ``close``.
     """
 
     _index: Index
     _head: int
-    _last_time: int  # recorded_at_ns of the event at the head
+    _last_time_ns: int  # when the event at the head was recorded
 
     # --- where the blocks are ---
 
@@ -50,7 +49,7 @@ class BlockBackend(Backend):
     # --- the contract ---
 
     def last(self) -> tuple[int, int]:
-        return self._head, self._last_time
+        return self._head, self._last_time_ns
 
     def versions(self, streams: Collection[str]) -> dict[str, int]:
         return self._index.versions(streams)
@@ -68,12 +67,12 @@ class BlockBackend(Backend):
     def read(
         self, after: int, until: int, limit: int, bytes_max: int, backwards: bool = False
     ) -> list[bytes]:
-        found = self._blocks(after, min(until, self._head), backwards)
-        return take(_records_of(found, after, until, backwards), limit, bytes_max)
+        blocks = self._blocks(after, min(until, self._head), backwards)
+        return take(_records_of(blocks, after, until, backwards), limit, bytes_max)
 
     def chunk(self, after: int, until: int, limit: int, bytes_max: int) -> tuple[int, list[bytes]]:
-        found = self._blocks(after, min(until, self._head), False)
-        return _take_joined(found, after, until, limit, bytes_max)
+        blocks = self._blocks(after, min(until, self._head), False)
+        return _take_joined(blocks, after, until, limit, bytes_max)
 
     def read_stream(
         self,
@@ -98,12 +97,12 @@ class BlockBackend(Backend):
         """The blocks with the positions ``after < n <= until``, without a hole."""
         if after >= until:
             return
-        found = self._blocks_ending(until if backwards else after + 1, False)
+        blocks = self._blocks_ending(until if backwards else after + 1, False)
         if backwards:
-            # The block with `until` may end above it, all others end below.
-            found = chain(islice(found, 1), self._blocks_ending(until, True))
+            # The block with `until` in it may end above, all others end below.
+            blocks = chain(islice(blocks, 1), self._blocks_ending(until, True))
         expected = until if backwards else after + 1
-        for block in found:
+        for block in blocks:
             if not block.first <= expected <= block.last:
                 break
             yield block
@@ -113,21 +112,23 @@ class BlockBackend(Backend):
         raise self._index.damaged(f"position {expected} is missing")
 
 
-def _records_of(found: Iterable[Block], after: int, until: int, backwards: bool) -> Iterator[bytes]:
-    """The records of these blocks with ``after < position <= until``, in their order."""
-    for block in found:
+def _records_of(
+    blocks: Iterable[Block], after: int, until: int, backwards: bool
+) -> Iterator[bytes]:
+    """The records of these blocks with ``after < position <= until``, in the blocks' order."""
+    for block in blocks:
         first, last = max(after + 1, block.first), min(until, block.last)
         for position in range(last, first - 1, -1) if backwards else range(first, last + 1):
             yield block.record(position)
 
 
 def _take_joined(
-    found: Iterable[Block], after: int, until: int, limit: int, bytes_max: int
+    blocks: Iterable[Block], after: int, until: int, limit: int, bytes_max: int
 ) -> tuple[int, list[bytes]]:
-    """As ``take``, of consecutive blocks, whose records are not looked at one by one."""
+    """What ``take`` would return, joined, from blocks whose records are not looked at one by one."""
     pieces: list[bytes] = []
     count = size = 0
-    for block in found if limit > 0 else ():
+    for block in blocks if limit > 0 else ():
         first = max(after + 1, block.first)
         last = min(until, block.last, first + limit - count - 1)
         start = block.ends[first - block.first - 1] if first > block.first else 0
@@ -136,7 +137,7 @@ def _take_joined(
             last = block.first + bisect_right(block.ends, room) - 1
             if last < first and not pieces:
                 last = first
-            limit = count + last - first + 1  # these are the last
+            limit = count + last - first + 1  # No record of a later block has room.
         if last >= first:
             pieces.append(block.joined(first, last))
             count += last - first + 1

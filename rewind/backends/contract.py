@@ -51,18 +51,18 @@ class Backend(Protocol):
     """What the store asks of a backend. One thread at a time calls it.
 
     Positions and versions count from 1; a range is ``after < n <= until``. Any method may raise
-    ``StoreFailed`` (the disk) or ``StoreDamaged`` (bytes that are not what was written).
+    ``StoreFailed`` (the disk failed) or ``StoreDamaged`` (bytes are not what was written).
     """
 
     scheme: str
-    #: What an acknowledgement means here: ``fsync`` or ``memory``.
+    #: What it means that an append is acknowledged: ``fsync`` or ``memory``.
     durability: str
     store_id: UUID
-    #: Where the files are, for the free-space check; None keeps no files.
+    #: The directory whose file system must have room; None if there are no files.
     path: Path | None
 
     def last(self) -> tuple[int, int]:
-        """Position and ``recorded_at_ns`` of the last event; (0, 0) when there is none."""
+        """The head, and ``recorded_at_ns`` of the event there; (0, 0) when there is none."""
 
     def versions(self, streams: Collection[str]) -> dict[str, int]:
         """The version of each of these streams; those that do not exist may be left out."""
@@ -76,9 +76,9 @@ class Backend(Protocol):
     def append_ids(self, after: int, until: int) -> list[AppendId]:
         """The append ids whose events all lie in ``after < position <= until``, in order of position.
 
-        Ids of the same events are in their own order. There may be as many as positions in the range, so
-        a caller asks for a range of a bounded size. A backend without an index by position looks
-        at every append id it has, and says so.
+        Ids of the same events are in the order of their bytes. A range may hold as many as it has
+        positions, so a caller bounds it. A backend without an index by position looks at every
+        append id it has, and its docstring says how long that takes.
         """
 
     def commit(self, commit: Commit) -> None:
@@ -105,7 +105,7 @@ class Backend(Protocol):
     def chunk(self, after: int, until: int, limit: int, bytes_max: int) -> tuple[int, list[bytes]]:
         """How many records ``read`` would return, and their bytes, in pieces of any number of records.
 
-        The same by less work, where records lie side by side.
+        This takes less work where records lie side by side.
         """
 
     def read_stream(
@@ -117,13 +117,19 @@ class Backend(Protocol):
         bytes_max: int,
         backwards: bool = False,
     ) -> list[bytes]:
-        """The same by the versions of one stream."""
+        """Records by the versions of one stream, bounded and in the order as ``read`` has them.
+
+        May end before a bound is reached, when much was looked at, but not without a record.
+        """
 
     def streams(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
-        """Names beginning with ``prefix`` and greater than ``after``, with versions, by name (UTF-8 order)."""
+        """Names that begin with ``prefix`` and are greater than ``after``, with versions.
+
+        At most ``limit``, in the order of their UTF-8.
+        """
 
     def check(self) -> Iterator[str]:
-        """Read everything; yield a line for each thing that is not as it must be."""
+        """Read everything, and yield a line for each thing that is not as it must be."""
 
     def close(self) -> None:
         """Release files and locks. Everything acknowledged is durable already."""

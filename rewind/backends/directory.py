@@ -8,6 +8,8 @@
 
 The identity is read before anything is written, so a path that holds something else, a newer
 format or a store of another scheme is left as it was found.
+
+What the backend keeps in it is not looked at here. Next: opening.py, which makes one for a URL.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from rewind.errors import (
 
 _IDENTITY = "rewind.json"
 _LOCK = "lock"
-_MARK = "event store"
+_KIND = "event store"
 
 
 def scheme_of(path: Path) -> str | None:
@@ -49,8 +51,8 @@ class Directory:
     A new store gets the id ``store_id``, or one of its own if that is None; a store that has
     another id is refused as ``StoreForeign``.
 
-    ``path``; ``store_id``; ``created``: True until ``finish`` was called on a new store, so that
-    the backend may create its files, and must find them otherwise.
+    ``created`` is True until ``finish`` was called on a new store: then the backend creates its
+    files. If it is False, the files must be there, and a missing one is damage.
     """
 
     def __init__(
@@ -60,12 +62,12 @@ class Directory:
         identity = _read_identity(path)
         if identity is not None:
             _check_identity(path, identity, scheme, format_version, store_id)
-        elif _make(path):
+        elif _create(path):
             sync_directory(path.absolute().parent)
         with ExitStack() as undo:
             self._lock = _take_lock(path)
             undo.callback(self.close)
-            # Again, now that nobody else can write it.
+            # It is read again, now that nobody else can write it.
             identity = _read_identity(path)
             if identity is None:
                 identity = _write_identity(path, scheme, format_version, store_id or uuid.uuid4())
@@ -76,7 +78,7 @@ class Directory:
         self._identity = identity
 
     def finish(self) -> None:
-        """The backend's files of a new store exist: from now on, missing files are damage."""
+        """Note that the backend's files exist: from now on, a missing one is damage."""
         if self.created:
             sync_directory(self.path)
             self._identity["complete"] = True
@@ -106,7 +108,7 @@ def _read_identity(path: Path) -> dict[str, Any] | None:
         raise translate(error, f"cannot read {path / _IDENTITY}") from error
     try:
         identity = json.loads(text)
-        if identity["rewind"] != _MARK:
+        if identity["rewind"] != _KIND:
             raise ValueError("not an event store's")
         str(identity["scheme"]), int(identity["format"]), bool(identity["complete"])
         uuid.UUID(identity["store_id"])
@@ -122,7 +124,7 @@ def _write_identity(
 ) -> dict[str, Any]:
     """Say what is about to be created here."""
     identity: dict[str, Any] = {
-        "rewind": _MARK,
+        "rewind": _KIND,
         "scheme": scheme,
         "format": format_version,
         "store_id": str(store_id),
@@ -170,8 +172,8 @@ def _check_identity(
         )
 
 
-def _make(path: Path) -> bool:
-    """Create the directory; False if it was there."""
+def _create(path: Path) -> bool:
+    """Create the directory; False if it exists already."""
     try:
         path.mkdir()
     except FileExistsError:
@@ -209,7 +211,7 @@ def _take_lock(path: Path) -> int:
 
 
 def _replace(path: Path, content: dict[str, Any]) -> None:
-    """Write a small file so that after a crash it is whole: the old one or the new one."""
+    """Write a small file so that a crash leaves the old one or the new one, and that whole."""
     new = path.with_name(path.name + ".new")
     try:
         with open(new, "w", encoding="utf-8") as file:

@@ -1,21 +1,25 @@
-"""The index beside the records, as keys and values of an ordered store.
+"""The index of a backend of blocks: streams, event ids and append ids, in an ordered store.
 
-Used by the LevelDB backend and by the log backend, each of which keeps its blocks elsewhere::
+::
 
-    n <name>                         -> version            a stream and its length
-    v <name> 00 <last version>       -> version, position, piece, address   a run of the stream: of its
-                                        first event, where in its block the event is if it is the only
-                                        one of the run, and where the backend keeps the block
-    i <event id, 16 bytes>           -> position           ids chosen by clients; Rewind's own need none
-    a <append id, 16 bytes>          -> first, last        positions of an append
+    n <name>                     -> version           a stream, and how long it is
+    v <name> 00 <last version>   -> version, position, piece, address
+                                                      a run of the stream: version and position of its
+                                                      first event, the piece (below) of a run of one,
+                                                      and the address of the block that the run is in
+    i <event id, 16 bytes>       -> position          an id chosen by a client; Rewind's own need none
+    a <append id, 16 bytes>      -> first, last       the positions of an append
 
 Integers are 8 bytes, big-endian, so that keys sort as numbers. A run is events of one stream with
 consecutive versions at consecutive positions within one block: an append of a thousand events to
 one stream costs one entry a block. A name holds no control characters, so 00 ends it without doubt.
 
-A stream that grows by an event now and then has each in another block. So a run of one event says
-which piece of its block that is: offset, length and checksum (crc32, seeded with the position), 4
-bytes each. A hundred such events are a hundred look-ups, none of which verifies 16 KiB.
+A stream that grows by an event now and then has each event in another block. So a run of one event
+says which piece of its block the event is: offset, length and checksum (crc32, seeded with the
+position), 4 bytes each. A hundred such events are a hundred look-ups, none of which verifies 16 KiB.
+
+The address of a block is whatever bytes its backend finds it by. The index holds no records and
+decides nothing. Next: block_backend.py, which reads through it.
 """
 
 from __future__ import annotations
@@ -50,22 +54,26 @@ class KeyValues(Protocol):
 
 
 class BlockSource(Protocol):
-    """Where a backend keeps its blocks. ``address`` is what it said of a block when that was stored."""
+    """The blocks of a backend, by the addresses it gave the index when it stored them."""
 
     def block_at(self, address: bytes) -> blocks.Block:
-        """The block, verified."""
+        """The block at an address, verified."""
 
     def piece_at(self, address: bytes, offset: int, length: int) -> bytes:
-        """Some of its bytes, not verified, or fewer where it is shorter."""
+        """Some bytes of the block at an address, not verified, or fewer where it is shorter."""
 
 
-# A run as its entry has it: first version, last version, first position, then of the piece its offset,
-# length (0 for a run of several) and checksum, and the address of the block. Plain, for speed.
+# First version, last version, first position; offset, length and checksum of the piece, where a length
+# of 0 is a run of several events; address of the block. A plain tuple, because it is made for each run.
 _Run = tuple[int, int, int, int, int, int, bytes]
 
 
 class Index:
-    """Finds versions, ids, names and runs."""
+    """What an append or a read looks up, and the entries that a commit adds.
+
+    The methods named as the contract's do what it says. ``damaged``: turns the description of damage
+    into the error to raise.
+    """
 
     def __init__(
         self,
@@ -85,54 +93,56 @@ class Index:
         append_ids: AppendIds,
         addresses: Iterable[tuple[int, bytes]],
     ) -> list[tuple[bytes, bytes]]:
-        """What one commit adds to the index. ``addresses``: of each of its blocks, with its last position."""
+        """What one commit adds. ``addresses``: last position and address of each of its blocks, in order."""
         own_prefix = self._own_prefix
-        added: list[tuple[bytes, bytes]] = []
-        # stream -> first record, how many, offset of the first in its block, address of the block
+        entries: list[tuple[bytes, bytes]] = []
+        # Of each stream the run that may go on: its first record, how many records, where the first
+        # begins in its block, the address of that block.
         runs: dict[str, tuple[Record, int, int, bytes]] = {}
-        following = iter(addresses)
+        next_address = iter(addresses).__next__
         last = offset = 0
         address = b""
         for record in records:
             event = record.event
             position = event.position
             if position > last:
-                last, address = next(following)
+                last, address = next_address()
                 offset = blocks.records_offset(last - position + 1)
-            first, count, begun, where = runs.get(event.stream, _NO_RUN)
-            if where is address and position == first.event.position + count:
-                runs[event.stream] = (first, count + 1, begun, address)
+            first, count, first_offset, run_address = runs.get(event.stream, _NO_RUN)
+            if run_address is address and position == first.event.position + count:
+                runs[event.stream] = (first, count + 1, first_offset, address)
             else:
                 if count:
-                    added.append(_run_entry(event.stream.encode(), first, count, begun, where))
+                    name = event.stream.encode()
+                    entries.append(_run_entry(name, first, count, first_offset, run_address))
                 runs[event.stream] = (record, 1, offset, address)
             offset += len(record.encoded)
             if not event.id_bytes.startswith(own_prefix):
-                added.append((b"i" + event.id_bytes, pack_u64(position)))
-        for stream, (first, count, begun, where) in runs.items():
+                entries.append((b"i" + event.id_bytes, pack_u64(position)))
+        for stream, (first, count, first_offset, run_address) in runs.items():
             name = stream.encode()
-            added.append(_run_entry(name, first, count, begun, where))
-            added.append((b"n" + name, pack_u64(first.event.version + count - 1)))
-        added += [(b"a" + id, _PAIR.pack(first, last)) for id, first, last in append_ids]
-        return added
+            entries.append(_run_entry(name, first, count, first_offset, run_address))
+            entries.append((b"n" + name, pack_u64(first.event.version + count - 1)))
+        entries += [(b"a" + id, _PAIR.pack(first, last)) for id, first, last in append_ids]
+        return entries
 
     def versions(self, streams: Collection[str]) -> dict[str, int]:
         get = self._keys.get
-        found = {name: get(b"n" + name.encode()) for name in streams}
-        return {name: _U64.unpack(value)[0] for name, value in found.items() if value}
+        values = {name: get(b"n" + name.encode()) for name in streams}
+        return {name: _U64.unpack(value)[0] for name, value in values.items() if value}
 
     def positions(self, ids: Collection[bytes]) -> dict[bytes, int]:
         get = self._keys.get
-        found = {id: get(b"i" + id) for id in ids}
-        return {id: _U64.unpack(value)[0] for id, value in found.items() if value}
+        values = {id: get(b"i" + id) for id in ids}
+        return {id: _U64.unpack(value)[0] for id, value in values.items() if value}
 
     def appends(self, append_ids: Collection[bytes]) -> dict[bytes, tuple[int, int]]:
         get = self._keys.get
-        found = {id: get(b"a" + id) for id in append_ids}
-        return {id: _PAIR.unpack(value) for id, value in found.items() if value}
+        values = {id: get(b"a" + id) for id in append_ids}
+        return {id: _PAIR.unpack(value) for id, value in values.items() if value}
 
     def append_ids(self, after: int, until: int) -> Iterator[AppendId]:
-        """Those whose events all lie in the range, by id: every one is looked at."""
+        """The append ids whose events all lie in the range, in order of id: looks at every one."""
         for key, value in self._keys.scan(b"a", after_prefix(b"a")):
             try:
                 first, last = _PAIR.unpack(value)
@@ -146,56 +156,56 @@ class Index:
     def streams(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
         start = max(b"n" + prefix.encode(), b"n" + after.encode() + b"\0" if after else b"")
         stop = after_prefix(b"n" + prefix.encode())
-        found: list[tuple[str, int]] = []
+        page: list[tuple[str, int]] = []
         if limit > 0:
             for key, value in self._keys.scan(start, stop):
-                found.append((key[1:].decode(), _U64.unpack(value)[0]))
-                if len(found) == limit:
+                page.append((key[1:].decode(), _U64.unpack(value)[0]))
+                if len(page) == limit:
                     break
-        return found
+        return page
 
     def records(self, stream: str, after: int, until: int, backwards: bool) -> Iterator[bytes]:
-        """Records by version.
+        """The records of a stream by version, ``after < version <= until``.
 
-        An index can mislead without being broken, so each record is compared. Ends early when so
-        many blocks were looked into that a reader had better go on from there.
+        An index can mislead without being broken, so each record is compared with what it should be.
+        Ends early after ``BLOCKS_READ_MAX`` blocks: the reader goes on from there.
         """
         until = min(until, self.versions([stream]).get(stream, 0))
-        wanted = iter(range(until, after, -1) if backwards else range(after + 1, until + 1))
+        expected = iter(range(until, after, -1) if backwards else range(after + 1, until + 1))
         piece_at = self._source.piece_at
-        looked = 0
+        blocks_read = 0
         address = b""
         block: blocks.Block | None = None
-        found: Sequence[bytes]
-        for version, last_version, first, offset, length, checksum, where in self._runs(
+        records: Sequence[bytes]
+        for version, last_version, first, offset, length, checksum, run_address in self._runs(
             stream, after, until, backwards
         ):
-            if where != address:
-                if looked == blocks.BLOCKS_READ_MAX:
+            if run_address != address:
+                if blocks_read == blocks.BLOCKS_READ_MAX:
                     return
-                looked += 1
-                address, block = where, None
+                blocks_read += 1
+                address, block = run_address, None
             if length:
-                found = (piece_at(address, offset, length),)
-                if crc32(found[0], first & 0xFFFFFFFF) != checksum:
-                    self._source.block_at(address)  # raises if it is the block that is damaged
+                records = (piece_at(address, offset, length),)
+                if crc32(records[0], first & 0xFFFFFFFF) != checksum:
+                    self._source.block_at(address)  # raises by itself if the block is damaged
                     raise self.damaged(f"position {first} is not where it is said to be")
             else:
                 block = block or self._source.block_at(address)
                 low = max(after + 1 - version, 0) + first
                 high = min(until, last_version) - version + first
-                found = self._of_block(block, low, high)
+                records = self._between(block, low, high)
                 if backwards:
-                    found = found[::-1]
-            for record in found:
+                    records = records[::-1]
+            for record in records:
                 key = decode_key(record)
-                if key.version != next(wanted, None) or key.stream != stream:
+                if key.version != next(expected, None) or key.stream != stream:
                     raise self.damaged(f"stream {stream!r} leads to position {key.position}")
                 yield record
-        if (lacking := next(wanted, None)) is not None:
-            raise self.damaged(f"stream {stream!r} lacks version {lacking}")
+        if (lack := next(expected, None)) is not None:
+            raise self.damaged(f"stream {stream!r} lacks version {lack}")
 
-    def _of_block(self, block: blocks.Block, low: int, high: int) -> list[bytes]:
+    def _between(self, block: blocks.Block, low: int, high: int) -> list[bytes]:
         if not block.first <= low <= high <= block.last:
             raise self.damaged(f"position {high} is not in the block it is said to be in")
         return [block.record(position) for position in range(low, high + 1)]
@@ -207,7 +217,7 @@ class Index:
         prefix = b"v" + stream.encode() + b"\0"
         start, stop = prefix + pack_u64(after + 1), after_prefix(prefix)
         if backwards:
-            # A run is filed under its last version: the one holding `until` may end beyond it.
+            # The key of a run is its last version: the run with `until` in it may end beyond.
             for key, _ in self._keys.scan(prefix + pack_u64(until), stop):
                 stop = key + b"\0"
                 break
@@ -226,7 +236,7 @@ class Index:
 def _run_entry(
     name: bytes, record: Record, count: int, offset: int, address: bytes
 ) -> tuple[bytes, bytes]:
-    """The entry of a run of ``count`` events beginning with this one, which is at an offset of its block."""
+    """The entry of a run of ``count`` events. The first, this record, is at an offset of its block."""
     event = record.event
     length = checksum = 0
     if count == 1:

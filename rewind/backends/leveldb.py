@@ -1,15 +1,16 @@
 """LevelDB through plyvel: the default store where plyvel is installed.
 
-Records lie in blocks (blocks.py) under ``e <last position>``; the index (index.py) lies beside
-them in the same database, so one synced write batch is one commit, all or nothing.
+Records lie in blocks (blocks.py) under the keys ``e <last position>``; the index (index.py) lies
+beside them in the same database, so one synced write batch is one commit, all or nothing. How they
+are read is in block_backend.py.
 
 LevelDB answers a synced write after its log file was synced (fdatasync), and syncs the names of
 its own files. Memory: two write buffers, the block cache, and the index and filter blocks of open
 tables, which are mapped files; the bounds are below. Nothing is compressed: reading is then up to
 three times as fast as through Snappy.
 
-What LevelDB cannot tell: a damaged length near the end of its own log file from a write that was
-never finished. Everything behind it is then gone without a word.
+LevelDB cannot tell a damaged length near the end of its own log file from a write that was never
+finished: everything after it is then lost without a word.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from rewind.backends.index import Index, after_prefix, pack_u64
 from rewind.errors import Behind, StoreDamaged, StoreFailed, StoreNotPermitted
 from rewind.events import decode_key, own_id_prefix
 
-# Larger ones make fewer compactions, but each of them holds writes up longer.
+# A larger buffer means fewer compactions, but each of them holds writes up for longer.
 WRITE_BUFFER_BYTES = 32 * 1024 * 1024
-BLOCK_CACHE_BYTES = 32 * 1024 * 1024  # the index blocks of a working set
-TABLE_FILE_BYTES = 8 * 1024 * 1024  # 10 million small events stay below LevelDB's open-file bound
-BLOOM_BITS = 10  # 1 % false positives: a new stream or id costs 2 us, not a disk read
+BLOCK_CACHE_BYTES = 32 * 1024 * 1024  # holds the tables' index blocks that a working set needs
+TABLE_FILE_BYTES = 8 * 1024 * 1024  # 10 million small events then need fewer files than it may open
+BLOOM_BITS = 10  # 1 % false positives: looking up a new stream or id takes 2 us and reads no disk
 
-_BLOCK_START = b"e"
-_BLOCK_STOP = after_prefix(_BLOCK_START)
+_BLOCK = b"e"
+_BLOCK_STOP = after_prefix(_BLOCK)
 
 
 class LevelDB:
@@ -56,26 +57,30 @@ class LevelDB:
                 compression=None,
             )
         except plyvel.CorruptionError as error:
-            raise StoreDamaged(f"LevelDB in {path} is damaged: {_said(error)}") from error
+            raise StoreDamaged(f"LevelDB in {path} is damaged: {_message(error)}") from error
         except plyvel.Error as error:
-            if "does not exist" in _said(error) or "missing files" in _said(error):
-                raise StoreDamaged(f"LevelDB in {path} has lost files: {_said(error)}") from error
-            if "Permission denied" in _said(error):
-                raise StoreNotPermitted(f"cannot open LevelDB in {path}: {_said(error)}") from error
-            raise StoreFailed(f"cannot open LevelDB in {path}: {_said(error)}") from error
+            if "does not exist" in _message(error) or "missing files" in _message(error):
+                raise StoreDamaged(
+                    f"LevelDB in {path} has lost files: {_message(error)}"
+                ) from error
+            if "Permission denied" in _message(error):
+                raise StoreNotPermitted(
+                    f"cannot open LevelDB in {path}: {_message(error)}"
+                ) from error
+            raise StoreFailed(f"cannot open LevelDB in {path}: {_message(error)}") from error
 
     def get(self, key: bytes, verify: bool = True) -> bytes | None:
         try:
             return self._db.get(key, verify_checksums=verify)  # type: ignore[no-any-return]
         except plyvel.CorruptionError as error:
-            raise StoreDamaged(f"LevelDB reports damage: {_said(error)}") from error
+            raise StoreDamaged(f"LevelDB reports damage: {_message(error)}") from error
         except plyvel.Error as error:
-            raise StoreFailed(f"LevelDB cannot read: {_said(error)}") from error
+            raise StoreFailed(f"LevelDB cannot read: {_message(error)}") from error
 
     def scan(
         self, start: bytes, stop: bytes, reverse: bool = False, verify: bool = True
     ) -> Generator[tuple[bytes, bytes]]:
-        # In reverse, plyvel 1.5.1 loses a range of exactly one key: the lower bound is ours to keep.
+        # In reverse, plyvel 1.5.1 loses a range of exactly one key, so it is given no lower bound.
         lower = None if reverse else start
         try:
             with self._db.iterator(
@@ -89,9 +94,9 @@ class LevelDB:
                         return
                     yield entry
         except plyvel.CorruptionError as error:
-            raise StoreDamaged(f"LevelDB reports damage: {_said(error)}") from error
+            raise StoreDamaged(f"LevelDB reports damage: {_message(error)}") from error
         except plyvel.Error as error:
-            raise StoreFailed(f"LevelDB cannot read: {_said(error)}") from error
+            raise StoreFailed(f"LevelDB cannot read: {_message(error)}") from error
 
     def write(self, entries: Sequence[tuple[bytes, bytes]], sync: bool) -> None:
         """Put all entries or none."""
@@ -102,7 +107,7 @@ class LevelDB:
                 put(key, value)
             batch.write()
         except plyvel.Error as error:
-            raise StoreFailed(f"LevelDB cannot write: {_said(error)}") from error
+            raise StoreFailed(f"LevelDB cannot write: {_message(error)}") from error
 
     def close(self) -> None:
         self._db.close()
@@ -117,7 +122,7 @@ def _check_present(path: Path) -> None:
         raise StoreNotPermitted(f"cannot open LevelDB in {path}: {error.strerror}") from error
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     text = error.args[0] if error.args else str(error)
     return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
 
@@ -138,12 +143,12 @@ class LevelDBBackend(BlockBackend):
             undo.callback(self._db.close)
             self._index = Index(self._db, self, own_id_prefix(self.store_id))
             directory.finish()
-            self._head, self._last_time = self._find_last()
+            self._head, self._last_time_ns = self._find_last()
             undo.pop_all()
 
     def _find_last(self) -> tuple[int, int]:
-        # Verified by LevelDB: where damage hid the last key, an earlier one would pass for it.
-        with closing(self._db.scan(_BLOCK_START, _BLOCK_STOP, reverse=True)) as scan:
+        # LevelDB verifies this one: if damage hid the last key, an earlier one would pass for it.
+        with closing(self._db.scan(_BLOCK, _BLOCK_STOP, reverse=True)) as scan:
             key, block = next(scan, (b"", b""))
         if not key:
             return 0, 0
@@ -154,39 +159,40 @@ class LevelDBBackend(BlockBackend):
         if commit.after != self._head:
             raise Behind(self._head)
         records = commit.records
-        runs = list(blocks.split(records))
-        addresses = [(end, pack_u64(end)) for end in (run[-1].event.position for run in runs)]
-        entries = [
-            (_BLOCK_START + address, blocks.encode(run))
-            for (_, address), run in zip(addresses, runs, strict=True)
-        ]
+        addresses = []
+        entries = []
+        for run in blocks.split(records):
+            last_position = run[-1].event.position
+            address = pack_u64(last_position)
+            addresses.append((last_position, address))
+            entries.append((_BLOCK + address, blocks.encode(run)))
         entries += self._index.entries(records, commit.append_ids, addresses)
         self._db.write(entries, sync=True)
         last = records[-1].event
-        self._head, self._last_time = last.position, last.recorded_at_ns
+        self._head, self._last_time_ns = last.position, last.recorded_at_ns
 
     def settle(self) -> None:
-        pass  # a commit leaves nothing to do
+        pass  # A commit leaves nothing to do.
 
     def block_at(self, address: bytes) -> blocks.Block:
-        """The block at an address, which is its last position."""
+        """The block at an address, which here is its last position."""
         return blocks.decode(self._encoded_at(address), int.from_bytes(address, "big"))
 
     def piece_at(self, address: bytes, offset: int, length: int) -> bytes:
-        """Some of its bytes."""
+        """Some bytes of the block at an address."""
         return self._encoded_at(address)[offset : offset + length]
 
     def _encoded_at(self, address: bytes) -> bytes:
-        # Not verified by LevelDB: the block's own checksum will, or a piece's.
-        block = self._db.get(_BLOCK_START + address, verify=False)
+        # LevelDB need not verify what the checksum of the block, or of the piece, does anyway.
+        block = self._db.get(_BLOCK + address, verify=False)
         if block is None:
             last = int.from_bytes(address, "big")
             raise StoreDamaged(f"the block ending at position {last} is missing")
         return block
 
     def _blocks_ending(self, position: int, backwards: bool) -> Iterator[blocks.Block]:
-        middle = _BLOCK_START + pack_u64(position)
-        start, stop = (_BLOCK_START, middle) if backwards else (middle, _BLOCK_STOP)
+        middle = _BLOCK + pack_u64(position)
+        start, stop = (_BLOCK, middle) if backwards else (middle, _BLOCK_STOP)
         for key, data in self._db.scan(start, stop, backwards, verify=False):
             yield blocks.decode(data, int.from_bytes(key[1:], "big"))
 

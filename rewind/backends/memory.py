@@ -1,7 +1,8 @@
-"""A store that keeps nothing: for tests and for trying things. The template for new backends.
+"""A store in memory, for tests and for trying things. The template for new backends.
 
-Everything a backend must do, in the plainest data structures. Copy this file, replace the
-four containers by your engine, and hold it to ``tests/backends/test_backends.py``.
+It does everything a backend must do, with the plainest data structures, and keeps nothing. To write
+a backend, read contract.py, copy this file, put your engine in place of the lists and dicts, and
+hold it to ``tests/backends/test_backends.py``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from rewind.events import own_id_prefix
 
 
 class MemoryBackend(Backend):
-    """Records in a list, indexes in dicts."""
+    """Records in a list, indexes in dicts. ``store_id``: one of its own if None."""
 
     scheme = "memory"
     durability = "memory"
@@ -27,16 +28,16 @@ class MemoryBackend(Backend):
     def __init__(self, store_id: uuid.UUID | None = None) -> None:
         self.store_id = store_id or uuid.uuid4()
         self._own_prefix = own_id_prefix(self.store_id)
-        self._records: list[bytes] = []  # position n at index n - 1
-        self._last_time = 0
-        self._streams: dict[str, list[int]] = {}  # positions; version n at index n - 1
-        self._names: list[bytes] = []  # sorted, as UTF-8
+        self._records: list[bytes] = []  # position n is at index n - 1
+        self._last_time_ns = 0
+        self._streams: dict[str, list[int]] = {}  # the position of version n is at index n - 1
+        self._names: list[bytes] = []  # in UTF-8, sorted
         self._ids: dict[bytes, int] = {}
         self._appends: dict[bytes, tuple[int, int]] = {}
-        self._append_ids: list[AppendId] = []  # by position
+        self._append_ids: list[AppendId] = []  # sorted by position
 
     def last(self) -> tuple[int, int]:
-        return len(self._records), self._last_time
+        return len(self._records), self._last_time_ns
 
     def versions(self, streams: Collection[str]) -> dict[str, int]:
         return {name: len(self._streams[name]) for name in streams if name in self._streams}
@@ -64,20 +65,20 @@ class MemoryBackend(Backend):
             if not event.id_bytes.startswith(self._own_prefix):
                 self._ids[event.id_bytes] = event.position
             self._records.append(record.encoded)
-            self._last_time = event.recorded_at_ns
+            self._last_time_ns = event.recorded_at_ns
         for append_id, first, last in commit.append_ids:
             self._appends[append_id] = (first, last)
         self._append_ids += by_position(commit.append_ids)
 
     def settle(self) -> None:
-        pass  # a commit leaves nothing to do
+        pass  # A commit leaves nothing to do.
 
     def read(
         self, after: int, until: int, limit: int, bytes_max: int, backwards: bool = False
     ) -> list[bytes]:
-        chosen = range(after, min(until, len(self._records)))
-        records = (self._records[index] for index in (reversed(chosen) if backwards else chosen))
-        return take(records, limit, bytes_max)
+        indexes = range(after, min(until, len(self._records)))
+        ordered = reversed(indexes) if backwards else indexes
+        return take((self._records[index] for index in ordered), limit, bytes_max)
 
     def chunk(self, after: int, until: int, limit: int, bytes_max: int) -> tuple[int, list[bytes]]:
         records = self.read(after, until, limit, bytes_max)
@@ -93,19 +94,19 @@ class MemoryBackend(Backend):
         backwards: bool = False,
     ) -> list[bytes]:
         positions = self._streams.get(stream, [])
-        chosen = range(after, min(until, len(positions)))
-        indexes = reversed(chosen) if backwards else chosen
-        return take((self._records[positions[index] - 1] for index in indexes), limit, bytes_max)
+        indexes = range(after, min(until, len(positions)))
+        ordered = reversed(indexes) if backwards else indexes
+        return take((self._records[positions[index] - 1] for index in ordered), limit, bytes_max)
 
     def streams(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
         start = max(bisect_right(self._names, after.encode()), _first(self._names, prefix))
-        found: list[tuple[str, int]] = []
+        page: list[tuple[str, int]] = []
         for encoded in self._names[start : start + limit]:
             name = encoded.decode()
             if not name.startswith(prefix):
                 break
-            found.append((name, len(self._streams[name])))
-        return found
+            page.append((name, len(self._streams[name])))
+        return page
 
     def check(self) -> Iterator[str]:
         yield from check_records(self)
@@ -119,7 +120,7 @@ def _first_of(row: AppendId) -> int:
 
 
 def _first(names: list[bytes], prefix: str) -> int:
-    """The index of the first name not below ``prefix``."""
+    """The index of the first name that is not below ``prefix``."""
     encoded = prefix.encode()
     index = bisect_right(names, encoded)
     return index - 1 if index and names[index - 1] == encoded else index

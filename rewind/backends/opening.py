@@ -53,16 +53,18 @@ def open_backend(url: str, store_id: UUID | None = None) -> Backend:
         memory: Backend = _load(scheme)(store_id)
         return memory
     scheme = scheme or scheme_of(path) or default_scheme()
-    store = _load(scheme)  # first, so that a missing driver leaves no directory behind
+    # Loaded first, so that a missing driver leaves no directory behind.
+    backend_class = _load(scheme)
     with ExitStack() as undo:
-        directory = Directory(path, scheme, store.format_version, store_id)
+        directory = Directory(path, scheme, backend_class.format_version, store_id)
         undo.callback(directory.close)
-        backend: Backend = store(directory)
+        backend: Backend = backend_class(directory)
         undo.pop_all()
     return backend
 
 
 def _split(url: str) -> tuple[str, Path]:
+    """The scheme, empty for a bare path, and the path, which means nothing to ``memory``."""
     scheme, colon, rest = url.partition(":")
     if colon and scheme in BACKENDS:
         if scheme == "memory":
@@ -81,9 +83,10 @@ def _split(url: str) -> tuple[str, Path]:
 
 
 def _load(scheme: str) -> Any:
-    name, backend_class = BACKENDS[scheme]
+    """The backend's class. Raises ``BadConfiguration`` when its driver is not installed."""
+    module_name, class_name = BACKENDS[scheme]
     try:
-        module = importlib.import_module(name)
+        module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("rewind"):
             raise
@@ -91,4 +94,4 @@ def _load(scheme: str) -> Any:
             f"store scheme {scheme!r} needs the Python package {error.name!r}, which is not "
             "installed here: install it, or use sqlite:PATH"
         ) from error
-    return getattr(module, backend_class)
+    return getattr(module, class_name)

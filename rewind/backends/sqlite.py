@@ -144,7 +144,7 @@ class SQLiteBackend(Backend):
             self._db = connect(self._file, create=directory.created)
             undo.callback(self._db.close)
             self._begin_use(directory)
-            self._head, self._last_time = self._find_last()
+            self._head, self._last_time_ns = self._find_last()
             undo.pop_all()
 
     def _begin_use(self, directory: Directory) -> None:
@@ -180,7 +180,7 @@ class SQLiteBackend(Backend):
         return head, decode_key(record).recorded_at_ns
 
     def last(self) -> tuple[int, int]:
-        return self._head, self._last_time
+        return self._head, self._last_time_ns
 
     def versions(self, streams: Collection[str]) -> dict[str, int]:
         versions = {}
@@ -219,7 +219,7 @@ class SQLiteBackend(Backend):
                 self._db.executemany(_ADD_APPEND, commit.append_ids)
         self._unchecked_bytes += sum(len(record.encoded) for record in records)
         last = records[-1].event
-        self._head, self._last_time = last.position, last.recorded_at_ns
+        self._head, self._last_time_ns = last.position, last.recorded_at_ns
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

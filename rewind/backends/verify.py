@@ -14,7 +14,7 @@ from rewind.backends.contract import Backend
 from rewind.errors import StoreDamaged
 from rewind.events import Event, decode_event, own_id_position, own_id_prefix
 
-_PAGE = 1_000  # records of a check held at a time
+_PAGE = 1_000  # a check holds no more records at a time, nor more bytes than the next
 _PAGE_BYTES = 4 * 1024 * 1024
 
 
@@ -59,26 +59,26 @@ def _check_record(backend: Backend, record: bytes, position: int, prefix: bytes)
             yield f"stream {event.stream!r} does not lead from version {event.version} to position {position}"
     except StoreDamaged as damage:
         yield str(damage)
-    made = own_id_position(prefix, event.id_bytes)
-    if made is None:
-        made = backend.positions([event.id_bytes]).get(event.id_bytes)
-    if made != position:
-        yield f"id {event.id} leads to position {made}, not {position}"
+    by_id = own_id_position(prefix, event.id_bytes)
+    if by_id is None:
+        by_id = backend.positions([event.id_bytes]).get(event.id_bytes)
+    if by_id != position:
+        yield f"id {event.id} leads to position {by_id}, not {position}"
 
 
 def _check_streams(backend: Backend) -> Iterator[str]:
     after = ""
-    counted = 0
+    total = 0
     while page := backend.streams("", after, _PAGE):
         for name, version in page:
-            counted += version
+            total += version
             try:
-                found = backend.read_stream(name, version - 1, version + 1, 2, _PAGE_BYTES)
+                records = backend.read_stream(name, version - 1, version + 1, 2, _PAGE_BYTES)
             except StoreDamaged as damage:
                 yield str(damage)
                 continue
-            if len(found) != 1:
+            if len(records) != 1:
                 yield f"stream {name!r} says version {version}, but its events do not end there"
         after = page[-1][0]
-    if counted != backend.last()[0]:
-        yield f"the streams count {counted} events, the store {backend.last()[0]}"
+    if total != backend.last()[0]:
+        yield f"the streams count {total} events, the store {backend.last()[0]}"

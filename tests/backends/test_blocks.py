@@ -1,4 +1,4 @@
-"""Blocks: what is read is what was written, in the place asked for, or the damage is reported."""
+"""Blocks: what is read is what was written, for the positions asked for, or the damage is reported."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_every_shorter_block_is_found() -> None:
             blocks.decode(written[:length], 3)
 
 
-def test_a_block_of_another_place_is_found() -> None:
+def test_a_block_of_other_positions_is_found() -> None:
     written = blocks.encode(records(3))
     for last in (1, 2, 4, 7, 3 + 2**32):
         with pytest.raises(StoreDamaged):

@@ -80,10 +80,10 @@ class LogBackend(BlockBackend):
         self._index = Index(self._keys, self, own_id_prefix(self.store_id), self._keys.damaged)
         self._check_joints(covered)
         self._head = self._replay(covered)
-        self._last_time = 0
+        self._last_time_ns = 0
         if self._head:
             last = self._segments.block(self._address_of(self._head)).record(self._head)
-            self._last_time = decode_key(last).recorded_at_ns
+            self._last_time_ns = decode_key(last).recorded_at_ns
 
     # --- the index ---
 
@@ -188,7 +188,7 @@ class LogBackend(BlockBackend):
         last = records[-1].event
         covered = self._covered_entry(_Covered(last.position, *self._segments.end()))
         self._keys.write_later(lambda: [*self._entries(records, append_ids, addresses), covered])
-        self._head, self._last_time = last.position, last.recorded_at_ns
+        self._head, self._last_time_ns = last.position, last.recorded_at_ns
 
     def settle(self) -> None:
         self._keys.settle()
