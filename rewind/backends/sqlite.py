@@ -3,19 +3,21 @@
 ::
 
     PATH/events.sqlite       the tables below, and the view ``history`` for the sqlite3 shell
-    PATH/events.sqlite-wal   the newest commits: as much a part of the store as the file itself
+    PATH/events.sqlite-wal   the newest commits: it is as much a part of the store as the file itself
     PATH/events.sqlite-shm   SQLite's own scratch file
 
 A row of ``events`` is a record with its checksum, and the same facts once more in plain columns.
 Rewind reads records; columns and indexes, which SQLite keeps without a checksum, only lead to them,
-and ``check`` compares the two. Ids of Rewind's own making follow from the position, so their
+and ``check`` compares the two. Ids that Rewind makes itself follow from the position, so their
 column is NULL and they cost no index entry.
 
 A commit is one transaction. In WAL mode with synchronous FULL it is synced before COMMIT returns,
 and reading the file with another program never blocks it. A second program that *writes* is not
 foreseen: after ``BUSY_SECONDS`` it costs the daemon its store.
 
-What SQLite cannot tell: a damaged end of the -wal file from commits that were never finished.
+SQLite cannot tell a damaged end of the -wal file from commits that were never finished.
+
+``Keys`` at the end is another use of SQLite: the log backend's index, where plyvel is not installed.
 """
 
 from __future__ import annotations
@@ -36,25 +38,26 @@ from rewind.backends.verify import check_records
 from rewind.errors import Behind, StoreDamaged, StoreError, StoreFailed, StoreNotPermitted
 from rewind.events import Record, decode_event, decode_key, own_id_prefix
 
-CACHE_BYTES = 16 * 1024 * 1024  # the upper pages of every index of 10 million events
-CHECKPOINT_BYTES = 8 * 1024 * 1024  # of records; about 30 MiB of -wal file to go through at opening
-WAL_FILE_BYTES = 64 * 1024 * 1024  # what a -wal file grown under a long reader is cut back to
+CACHE_BYTES = 16 * 1024 * 1024  # holds the upper pages of every index of 10 million events
+CHECKPOINT_BYTES = 8 * 1024 * 1024  # so many bytes of records make a -wal file of about 30 MiB
+WAL_FILE_BYTES = 64 * 1024 * 1024  # a -wal file that grew under a long reader is cut back to this
 BUSY_SECONDS = 5.0  # a shell that holds a lock for longer is a mistake
 
 Settings = Mapping[str, int | str]
 
-#: Each is read back. The numbers are SQLite's: synchronous 2 is FULL, a negative cache is KiB.
+#: Each is read back after it was set. In SQLite's numbers synchronous 2 is FULL, and a negative
+#: cache size is in KiB.
 _DURABLE: Settings = {
     "journal_mode": "wal",
     "synchronous": 2,
-    "fullfsync": 1,  # macOS: through the drive's cache too; nothing elsewhere
+    "fullfsync": 1,  # on macOS a sync must pass the drive's cache, too
     "checkpoint_fullfsync": 1,
     "cache_size": -CACHE_BYTES // 1024,
-    "wal_autocheckpoint": 0,  # SQLite's own ignores a failed sync; ours is in commit
+    "wal_autocheckpoint": 0,  # SQLite's own ignores a failed sync, so ``commit`` makes them
     "journal_size_limit": WAL_FILE_BYTES,
 }
 
-#: For a file that can be made again: consistent after a crash, but perhaps a little behind.
+#: For a file that can be made again: a crash may lose its last transactions, but tears none.
 _DERIVED: Settings = {**_DURABLE, "synchronous": 1, "wal_autocheckpoint": 1_000}
 
 _SCHEMA = (
@@ -80,7 +83,7 @@ _SCHEMA = (
     " (id BLOB PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL) WITHOUT ROWID",
 )
 
-# {own} is the text of the first 8 bytes of this store's own ids; see events.own_id.
+# {own} stands for the first 8 bytes of this store's own ids, as text; see events.own_id.
 _HISTORY = """CREATE VIEW IF NOT EXISTS history AS SELECT
     position,
     strftime('%Y-%m-%dT%H:%M:%S', recorded_at / 1000000000, 'unixepoch')
@@ -112,7 +115,7 @@ _BY_VERSION = (
     " WHERE stream = ? AND version > ? AND version <= ? ORDER BY version"
 )
 
-# The version twice, by two ways that must lead to the same: a wrong one would misplace events.
+# The version is found in two ways that must agree, because a wrong one would misplace events.
 _VERSION = (
     "SELECT name, version, (SELECT max(version) FROM events WHERE stream = name) FROM streams"
     " WHERE name = ?"
@@ -139,7 +142,7 @@ class SQLiteBackend(Backend):
         self._own_prefix = own_id_prefix(self.store_id)
         self._file = directory.path / "events.sqlite"
         self._failed = False
-        self._unchecked_bytes = 0  # committed since the last checkpoint
+        self._unchecked_bytes = 0  # of the records committed since the last checkpoint
         with translated(self._file), ExitStack() as undo:
             self._db = connect(self._file, create=directory.created)
             undo.callback(self._db.close)
@@ -149,13 +152,13 @@ class SQLiteBackend(Backend):
 
     def _begin_use(self, directory: Directory) -> None:
         if not directory.created:
-            self._check_identity()  # before the settings, which write to the file
+            self._check_identity()  # The settings write to the file, so it is looked at first.
         configure(self._db, _DURABLE)
         with self._transaction():
             if directory.created:
                 self._create()
-            # A write at every start: it makes the -wal file, whose name is synced below, and
-            # shows that the disk takes writes before anybody relies on it.
+            # Every start writes: that makes the -wal file, whose name is synced below, and shows
+            # that the disk takes writes before anybody relies on it.
             self._db.execute("UPDATE store SET openings = openings + 1")
         sync_directory(directory.path)
         directory.finish()
@@ -194,13 +197,13 @@ class SQLiteBackend(Backend):
         return versions
 
     def positions(self, ids: Collection[bytes]) -> dict[bytes, int]:
-        found = self._lookup("SELECT id, position FROM events WHERE id = ?", ids, (bytes, int))
-        return dict(found)
+        query = "SELECT id, position FROM events WHERE id = ?"
+        return dict(self._lookup(query, ids, (bytes, int)))
 
     def appends(self, append_ids: Collection[bytes]) -> dict[bytes, tuple[int, int]]:
         query = "SELECT id, first, last FROM append_ids WHERE id = ?"
-        found = self._lookup(query, append_ids, (bytes, int, int))
-        return {id: (first, last) for id, first, last in found}
+        rows = self._lookup(query, append_ids, (bytes, int, int))
+        return {id: (first, last) for id, first, last in rows}
 
     def append_ids(self, after: int, until: int) -> list[AppendId]:
         """Looks at every append id of the store: 50 ms a million where they are cached."""
@@ -223,7 +226,7 @@ class SQLiteBackend(Backend):
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """All or nothing, durable at its end. A failure inside ends the use of this connection."""
+        """A transaction: all or nothing, and durable at its end. If it fails, nothing is used again."""
         self._refuse_if_failed()
         self._failed = True
         self._db.execute("BEGIN IMMEDIATE")
@@ -262,7 +265,7 @@ class SQLiteBackend(Backend):
         )
 
     def settle(self) -> None:
-        pass  # a commit leaves nothing to do
+        pass  # A commit leaves nothing to do.
 
     def read(
         self, after: int, until: int, limit: int, bytes_max: int, backwards: bool = False
@@ -284,32 +287,36 @@ class SQLiteBackend(Backend):
         backwards: bool = False,
     ) -> list[bytes]:
         until = min(until, self.versions([stream]).get(stream, 0))
-        found = self._records(_BY_VERSION, (stream,), after, until, backwards)
-        return take(found, limit, bytes_max)
+        return take(
+            self._records(_BY_VERSION, (stream,), after, until, backwards), limit, bytes_max
+        )
 
     def _records(
-        self, query: str, which: tuple[str, ...], after: int, until: int, backwards: bool
+        self, query: str, stream: tuple[str, ...], after: int, until: int, backwards: bool
     ) -> Iterator[bytes]:
-        """Verified records numbered ``after < n <= until``, of the stream ``which`` if any."""
+        """Verified records with ``after < number <= until``.
+
+        Numbers are versions with a ``stream``, a tuple of its name, and positions with an empty one.
+        """
         if after >= until:
             return
-        wanted = iter(range(until, after, -1) if backwards else range(after + 1, until + 1))
+        expected = iter(range(until, after, -1) if backwards else range(after + 1, until + 1))
         for number, position, crc, record in self._rows(
-            query + " DESC" if backwards else query, (*which, after, until), (int, int, int, bytes)
+            query + " DESC" if backwards else query, (*stream, after, until), (int, int, int, bytes)
         ):
-            if number != next(wanted, None):
+            if number != next(expected, None):
                 break
-            _verify(record, crc, position, (*which, number) if which else None)
+            _verify(record, crc, position, (*stream, number) if stream else None)
             yield record
         else:
-            if next(wanted, None) is None:
+            if next(expected, None) is None:
                 return
-        place = f"stream {which[0]!r} lacks a version" if which else "a position is missing"
-        raise StoreDamaged(f"{self._file}: {place} between {after + 1} and {until}")
+        lack = f"stream {stream[0]!r} lacks a version" if stream else "a position is missing"
+        raise StoreDamaged(f"{self._file}: {lack} between {after + 1} and {until}")
 
     def streams(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
-        # Text sorts as its UTF-8 bytes in SQLite, and so do Python's strings.
-        found: list[tuple[str, int]] = []
+        # SQLite sorts text as its UTF-8 bytes, and so does Python.
+        page: list[tuple[str, int]] = []
         for name, version in self._rows(
             "SELECT name, version FROM streams WHERE name >= ? AND name <> ? ORDER BY name LIMIT ?",
             (max(prefix, after), after, max(limit, 0)),
@@ -317,8 +324,8 @@ class SQLiteBackend(Backend):
         ):
             if not name.startswith(prefix):
                 break
-            found.append((name, version))
-        return found
+            page.append((name, version))
+        return page
 
     def _lookup(
         self, query: str, keys: Iterable[str | bytes], types: tuple[type, ...]
@@ -329,9 +336,9 @@ class SQLiteBackend(Backend):
     def _rows(
         self, query: str, values: tuple[Any, ...] = (), types: tuple[type, ...] | None = None
     ) -> Iterator[tuple[Any, ...]]:
-        """The rows of a query, made sure to have these types: damage can change them."""
+        """The rows of a query. Raises ``StoreDamaged`` for other types: damage can change them."""
         self._refuse_if_failed()
-        # Closed even when the caller stops early: an open statement would hold up checkpoints.
+        # Closed also when the caller stops early: an open statement would hold up checkpoints.
         with translated(self._file), closing(self._db.execute(query, values)) as cursor:
             for row in cursor:
                 if types is not None and tuple(map(type, row)) != types:
@@ -349,7 +356,7 @@ class SQLiteBackend(Backend):
             yield str(damage)
 
     def _check_columns(self) -> Iterator[str]:
-        """The plain columns say what the records say."""
+        """Compare the plain columns with the records."""
         for row in self._rows(f"SELECT {_COLUMNS} FROM events"):
             position, crc, record = row[0], row[-2], row[-1]
             if type(record) is not bytes or crc32(record) != crc:
@@ -365,16 +372,19 @@ class SQLiteBackend(Backend):
             self._db.close()
 
 
-def _verify(record: bytes, crc: int, position: int, place: tuple[str, int] | None = None) -> None:
-    """Every byte is what was written, and is the record asked for."""
+def _verify(record: bytes, crc: int, position: int, version: tuple[str, int] | None) -> None:
+    """Raise ``StoreDamaged`` unless every byte is what was written, and this is the record asked for.
+
+    ``version``: the stream and the version that led to it, None if the position did.
+    """
     if crc32(record) != crc:
         raise StoreDamaged(f"the record of position {position} fails its checksum")
     key = decode_key(record)
     if key.position != position:
         raise StoreDamaged(f"position {position} holds the record of position {key.position}")
-    if place is not None and (key.stream, key.version) != place:
+    if version is not None and (key.stream, key.version) != version:
         raise StoreDamaged(
-            f"version {place[1]} of stream {place[0]!r} leads to another stream's event, "
+            f"version {version[1]} of stream {version[0]!r} leads to another stream's event, "
             f"position {position}"
         )
 
@@ -420,7 +430,11 @@ class Keys:
                 yield key, self._verified(key, stored)
 
     def _verified(self, key: Any, stored: Any) -> bytes:
-        if type(key) is bytes and type(stored) is bytes and _checked(key, stored[:-4]) == stored:
+        if (
+            type(key) is bytes
+            and type(stored) is bytes
+            and _with_checksum(key, stored[:-4]) == stored
+        ):
             return stored[:-4]
         raise StoreDamaged(f"{self._file} is damaged: the value of {key!r} fails its checksum")
 
@@ -430,7 +444,7 @@ class Keys:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(
                 "INSERT OR REPLACE INTO kv VALUES (?, ?)",
-                ((key, _checked(key, value)) for key, value in entries),
+                ((key, _with_checksum(key, value)) for key, value in entries),
             )
             self._db.execute("COMMIT")
 
@@ -439,20 +453,20 @@ class Keys:
             self._db.close()
 
 
-def _checked(key: bytes, value: bytes) -> bytes:
+def _with_checksum(key: bytes, value: bytes) -> bytes:
     return value + crc32(value, crc32(key)).to_bytes(4, "little")
 
 
 def connect(file: Path, create: bool) -> sqlite3.Connection:
-    """Open a file that must be there, unless it is to be created."""
+    """Open a file, which must exist unless it is to be created."""
     if not create and not file.exists():
         raise StoreDamaged(f"{file} is missing")
     return sqlite3.connect(
         f"{file.absolute().as_uri()}?mode={'rwc' if create else 'rw'}",
         uri=True,
         timeout=BUSY_SECONDS,
-        isolation_level=None,  # transactions are ours to begin and to end
-        check_same_thread=False,  # one thread at a time, not always the same
+        isolation_level=None,  # this module begins and ends transactions itself
+        check_same_thread=False,  # one thread at a time uses it, but not always the same one
     )
 
 
@@ -460,9 +474,9 @@ def configure(db: sqlite3.Connection, settings: Settings) -> None:
     """Apply the settings and make sure SQLite took them, which it does not say by itself."""
     for name, value in settings.items():
         db.execute(f"PRAGMA {name} = {value}").fetchall()
-        (found,) = db.execute(f"PRAGMA {name}").fetchone() or (None,)
-        if found != value:
-            raise StoreFailed(f"SQLite has {name} at {found!r} where {value!r} was asked for")
+        (actual,) = db.execute(f"PRAGMA {name}").fetchone() or (None,)
+        if actual != value:
+            raise StoreFailed(f"SQLite has {name} at {actual!r} where {value!r} was asked for")
 
 
 @contextmanager
@@ -487,7 +501,7 @@ _DENIED = (sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH)
 
 
 def _translate(error: Exception, file: Path) -> StoreError:
-    # The low byte is the kind. Python's own errors (text that is not UTF-8) have no code.
+    # The low byte is the kind of error. Python's own errors (text that is not UTF-8) have no code.
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
     if code in _DAMAGE:
         return StoreDamaged(f"{file} is damaged: {error}")
