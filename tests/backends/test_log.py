@@ -39,7 +39,7 @@ def open_log(path: Path, index: str = "sqlite") -> log.LogBackend:
         raise
 
 
-class Made(NamedTuple):
+class Sample(NamedTuple):
     """A closed store. ``ends``: the size of its last segment after each commit."""
 
     path: Path
@@ -58,7 +58,7 @@ class Made(NamedTuple):
             shutil.rmtree(index)
 
 
-def make(path: Path, commits: int = 6, index: str = "sqlite") -> Made:
+def make_sample(path: Path, commits: int = 6, index: str = "sqlite") -> Sample:
     """Commits of three events, each with an append id."""
     store = open_log(path, index)
     scribe = Scribe(store)
@@ -74,7 +74,7 @@ def make(path: Path, commits: int = 6, index: str = "sqlite") -> Made:
         written.append(scribe.write(*events, append_ids=[append_id]))
         ends.append(store._segments.end()[1])
     store.close()
-    return Made(path, store.store_id, written, ends)
+    return Sample(path, store.store_id, written, ends)
 
 
 @pytest.fixture
@@ -111,11 +111,11 @@ def read_and_close(path: Path, index: str = "sqlite") -> list[bytes]:
 # --- torn ends ---
 
 
-def torn(made: Made, offset: int, tail: bytes) -> Path:
+def torn(sample: Sample, offset: int, tail: bytes) -> Path:
     """A copy whose last segment ends at ``offset``, with ``tail`` behind; without an index."""
-    copy = made.path.with_name("copy")
+    copy = sample.path.with_name("copy")
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(made.path, copy, ignore=shutil.ignore_patterns("index-*"))
+    shutil.copytree(sample.path, copy, ignore=shutil.ignore_patterns("index-*"))
     (segment,) = (copy / "segments").iterdir()
     segment.write_bytes(segment.read_bytes()[:offset] + tail)
     return copy
@@ -124,20 +124,20 @@ def torn(made: Made, offset: int, tail: bytes) -> Path:
 def test_a_cut_commit_is_wholly_absent_wherever_it_was_cut(
     small_packets: None, tmp_path: Path
 ) -> None:
-    made = make(tmp_path / "store", commits=3)
-    (segment,) = made.segments()
+    sample = make_sample(tmp_path / "store", commits=3)
+    (segment,) = sample.segments()
     content = segment.read_bytes()
-    for offset in range(made.ends[1], len(content.rstrip(b"\0"))):
+    for offset in range(sample.ends[1], len(content.rstrip(b"\0"))):
         # Cut there, or zeros from there on, as a file system may leave it.
-        for tail in (b"", bytes(made.ends[2] - offset)):
+        for tail in (b"", bytes(sample.ends[2] - offset)):
             segment.write_bytes(content[:offset] + tail)
-            assert settle(made) == made.upto(2)
-            assert segment.read_bytes() == content[: made.ends[1]]
+            assert settle(sample) == sample.upto(2)
+            assert segment.read_bytes() == content[: sample.ends[1]]
 
 
-def settle(made: Made) -> list[bytes]:
+def settle(sample: Sample) -> list[bytes]:
     """What opening does with the segments, without making an index each time; the records."""
-    opened = segments.Segments(made.path / "segments", made.store_id, create=False)
+    opened = segments.Segments(sample.path / "segments", sample.store_id, create=False)
     found = []
     try:
         end, last = segments.SEGMENT_HEADER_BYTES, 0
@@ -154,21 +154,21 @@ def settle(made: Made) -> list[bytes]:
 def test_a_store_with_a_torn_end_goes_on_from_its_last_whole_commit(
     cut: int, small_packets: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = make(tmp_path / "store", commits=3)
-    offset = made.ends[1] + cut if cut >= 0 else made.ends[2] - 1
-    copy = torn(made, offset, b"")
+    sample = make_sample(tmp_path / "store", commits=3)
+    offset = sample.ends[1] + cut if cut >= 0 else sample.ends[2] - 1
+    copy = torn(sample, offset, b"")
     with caplog.at_level(logging.WARNING, "rewind"):
         store = open_log(copy)
-    if offset > made.ends[1]:
-        lost = made.segments()[0].read_bytes()[made.ends[1] : offset].rstrip(b"\0")
+    if offset > sample.ends[1]:
+        lost = sample.segments()[0].read_bytes()[sample.ends[1] : offset].rstrip(b"\0")
         assert f"cut off {len(lost)} bytes" in caplog.text
-    assert read_all(store) == made.upto(2)
+    assert read_all(store) == sample.upto(2)
     assert store.appends([b"\x01" * 16, b"\x02" * 16]) == {b"\x01" * 16: (4, 6)}
     assert store.positions([b"\x02" * 16]) == {}
     assert store.versions(["b"]) == {"b": 4}
     again = Scribe(store).write("b", "s0")
     store.close()
-    assert read_and_close(copy) == made.upto(2) + again
+    assert read_and_close(copy) == sample.upto(2) + again
 
 
 # --- zeros ahead ---
@@ -257,25 +257,27 @@ def test_the_index_is_written_when_a_commit_is_settled(index: str, tmp_path: Pat
 
 
 def test_an_end_torn_after_the_index_was_written_is_damage(tmp_path: Path) -> None:
-    made = make(tmp_path / "store", commits=3)  # the index is written when the segments are synced
-    os.truncate(made.segments()[0], made.ends[2] - 1)
+    sample = make_sample(
+        tmp_path / "store", commits=3
+    )  # the index is written when the segments are synced
+    os.truncate(sample.segments()[0], sample.ends[2] - 1)
     with pytest.raises(StoreDamaged, match="ends before position"):
-        open_log(made.path)
-    assert made.segments()[0].stat().st_size == made.ends[2] - 1
+        open_log(sample.path)
+    assert sample.segments()[0].stat().st_size == sample.ends[2] - 1
 
 
 def test_a_torn_commit_may_lack_its_beginning(small_packets: None, tmp_path: Path) -> None:
     # Pages reach the disk in any order: the last packet can be there without the first.
-    made = make(tmp_path / "store", commits=3)
-    content = made.segments()[0].read_bytes()
-    copy = torn(made, made.ends[1], bytes(60) + content[made.ends[1] + 60 :])
-    assert read_and_close(copy) == made.upto(2)
+    sample = make_sample(tmp_path / "store", commits=3)
+    content = sample.segments()[0].read_bytes()
+    copy = torn(sample, sample.ends[1], bytes(60) + content[sample.ends[1] + 60 :])
+    assert read_and_close(copy) == sample.upto(2)
 
 
 def test_data_that_looks_like_a_packet_is_not_taken_for_one(tmp_path: Path) -> None:
     # A client that sends a packet of another segment, or of this very kind, gains nothing.
-    made = make(tmp_path / "other", commits=3)
-    packet = made.segments()[0].read_bytes()[made.ends[1] :]
+    sample = make_sample(tmp_path / "other", commits=3)
+    packet = sample.segments()[0].read_bytes()[sample.ends[1] :]
     store = open_log(tmp_path / "store")
     first = Scribe(store).write("a")
     end = store._segments.end()[1]
@@ -288,8 +290,8 @@ def test_data_that_looks_like_a_packet_is_not_taken_for_one(tmp_path: Path) -> N
 
 
 def test_an_empty_store_with_a_torn_first_commit_is_empty(tmp_path: Path) -> None:
-    made = make(tmp_path / "store", commits=1)
-    copy = torn(made, segments.SEGMENT_HEADER_BYTES + 10, b"")
+    sample = make_sample(tmp_path / "store", commits=1)
+    copy = torn(sample, segments.SEGMENT_HEADER_BYTES + 10, b"")
     assert read_and_close(copy) == []
 
 
@@ -297,29 +299,29 @@ def test_an_empty_store_with_a_torn_first_commit_is_empty(tmp_path: Path) -> Non
 def test_a_segment_torn_while_it_was_begun_is_begun_again(
     size: int, small_segments: None, tmp_path: Path
 ) -> None:
-    made = make(tmp_path / "store")
-    header = made.segments()[0].read_bytes()[:size]
-    (made.path / "segments" / f"{19:020}.log").write_bytes(header)
-    store = open_log(made.path)
-    assert read_all(store) == made.upto(6)
+    sample = make_sample(tmp_path / "store")
+    header = sample.segments()[0].read_bytes()[:size]
+    (sample.path / "segments" / f"{19:020}.log").write_bytes(header)
+    store = open_log(sample.path)
+    assert read_all(store) == sample.upto(6)
     again = Scribe(store).write("a")
     store.close()
-    assert read_and_close(made.path) == made.upto(6) + again
+    assert read_and_close(sample.path) == sample.upto(6) + again
 
 
 # --- damage ---
 
 
 def test_damage_in_front_of_a_later_commit_is_refused(small_packets: None, tmp_path: Path) -> None:
-    made = make(tmp_path / "store", commits=4)
-    (segment,) = made.segments()
+    sample = make_sample(tmp_path / "store", commits=4)
+    (segment,) = sample.segments()
     content = segment.read_bytes()
-    for offset in range(made.ends[0], made.ends[2]):
+    for offset in range(sample.ends[0], sample.ends[2]):
         flip(segment, offset)
         before = segment.read_bytes()
         with pytest.raises(StoreDamaged) as damage:
-            settle(made)
-        start = made.ends[0] if offset < made.ends[1] else made.ends[1]
+            settle(sample)
+        start = sample.ends[0] if offset < sample.ends[1] else sample.ends[1]
         assert f"{segment} is damaged at offset {start}" in str(damage.value)
         assert segment.read_bytes() == before
         segment.write_bytes(content)
@@ -327,52 +329,52 @@ def test_damage_in_front_of_a_later_commit_is_refused(small_packets: None, tmp_p
 
 @pytest.mark.parametrize("index", ENGINES)
 def test_a_damaged_store_does_not_open_without_its_index(index: str, tmp_path: Path) -> None:
-    made = make(tmp_path / "store", index=index)
-    made.without_index()
-    flip(made.segments()[0], made.ends[2] + 30)
-    before = listing(made.path)
+    sample = make_sample(tmp_path / "store", index=index)
+    sample.without_index()
+    flip(sample.segments()[0], sample.ends[2] + 30)
+    before = listing(sample.path)
     for _ in range(2):
-        with pytest.raises(StoreDamaged, match=f"is damaged at offset {made.ends[2]}: .* later"):
-            open_log(made.path, index)
-    assert listing(made.path) == before
+        with pytest.raises(StoreDamaged, match=f"is damaged at offset {sample.ends[2]}: .* later"):
+            open_log(sample.path, index)
+    assert listing(sample.path) == before
 
 
 def test_damage_the_index_knows_to_be_acknowledged_is_never_cut_off(tmp_path: Path) -> None:
-    made = make(tmp_path / "store")
-    flip(made.segments()[0], made.ends[-1] - 60)
-    before = listing(made.path)
+    sample = make_sample(tmp_path / "store")
+    flip(sample.segments()[0], sample.ends[-1] - 60)
+    before = listing(sample.path)
     with pytest.raises(StoreDamaged):
-        open_log(made.path)
-    assert listing(made.path) == before
+        open_log(sample.path)
+    assert listing(sample.path) == before
 
 
 def test_damage_under_the_index_is_found_when_read(tmp_path: Path) -> None:
-    made = make(tmp_path / "store")
-    flip(made.segments()[0], made.ends[2] + 100)
-    store = open_log(made.path)
-    assert store.read(0, 9, 99, 9999) == made.upto(3)
+    sample = make_sample(tmp_path / "store")
+    flip(sample.segments()[0], sample.ends[2] + 100)
+    store = open_log(sample.path)
+    assert store.read(0, 9, 99, 9999) == sample.upto(3)
     with pytest.raises(StoreDamaged, match=r"0001\.log is damaged at offset"):
         store.read(9, 10, 9, 999)
-    assert any(f"offset {made.ends[2]}" in line for line in store.check())
+    assert any(f"offset {sample.ends[2]}" in line for line in store.check())
     store.close()
 
 
 def test_damaged_append_ids_are_found_by_check(tmp_path: Path) -> None:
-    made = make(tmp_path / "store")
-    flip(made.segments()[0], made.ends[2] - 20)
-    store = open_log(made.path)
+    sample = make_sample(tmp_path / "store")
+    flip(sample.segments()[0], sample.ends[2] - 20)
+    store = open_log(sample.path)
     assert list(store.check())
     store.close()
 
 
 def test_append_ids_of_a_damaged_commit_are_damage(small_packets: None, tmp_path: Path) -> None:
-    made = make(tmp_path / "store")
+    sample = make_sample(tmp_path / "store")
     ids = [(bytes([n]) * 16, 3 * n + 1, 3 * n + 3) for n in range(6)]
-    (segment,) = made.segments()
+    (segment,) = sample.segments()
     content = segment.read_bytes()
-    for offset in range(made.ends[2], made.ends[3]):
+    for offset in range(sample.ends[2], sample.ends[3]):
         flip(segment, offset)
-        store = open_log(made.path)
+        store = open_log(sample.path)
         assert store.append_ids(0, 9) == ids[:3]
         assert store.append_ids(12, 18) == ids[4:]
         for asked in ((8, 10), (9, 12), (10, 12), (11, 18)):
@@ -386,11 +388,11 @@ def test_append_ids_of_a_damaged_commit_are_damage(small_packets: None, tmp_path
 
 
 def test_segments_are_named_by_their_first_position(small_segments: None, tmp_path: Path) -> None:
-    made = make(tmp_path / "store")
-    firsts = [int(file.stem) for file in made.segments()]
+    sample = make_sample(tmp_path / "store")
+    firsts = [int(file.stem) for file in sample.segments()]
     assert len(firsts) > 2
-    assert [file.name for file in made.segments()] == [f"{first:020}.log" for first in firsts]
-    assert read_and_close(made.path) == made.upto(6)
+    assert [file.name for file in sample.segments()] == [f"{first:020}.log" for first in firsts]
+    assert read_and_close(sample.path) == sample.upto(6)
 
 
 @pytest.mark.parametrize("index", ENGINES)
@@ -399,44 +401,44 @@ def test_segments_are_named_by_their_first_position(small_segments: None, tmp_pa
 def test_a_missing_segment_is_damage(
     index: str, which: int, indexed: bool, small_segments: None, tmp_path: Path
 ) -> None:
-    made = make(tmp_path / "store", index=index)
-    made.segments()[which].unlink()
+    sample = make_sample(tmp_path / "store", index=index)
+    sample.segments()[which].unlink()
     if not indexed:
-        made.without_index()
-    before = listing(made.path)
+        sample.without_index()
+    before = listing(sample.path)
     with pytest.raises(StoreDamaged, match="missing"):
-        open_log(made.path, index)
-    assert listing(made.path) == before
+        open_log(sample.path, index)
+    assert listing(sample.path) == before
 
 
 @pytest.mark.parametrize("change", ["cut", "longer", "empty"])
 def test_a_segment_in_the_middle_must_end_where_the_next_begins(
     change: str, small_segments: None, tmp_path: Path
 ) -> None:
-    made = make(tmp_path / "store")
-    made.without_index()
-    segment = made.segments()[1]
+    sample = make_sample(tmp_path / "store")
+    sample.without_index()
+    segment = sample.segments()[1]
     content = segment.read_bytes()
     segment.write_bytes({"cut": content[:-1], "longer": content + b"\0", "empty": b""}[change])
-    before = listing(made.path)
+    before = listing(sample.path)
     with pytest.raises(StoreDamaged, match=str(segment)):
-        open_log(made.path)
-    assert listing(made.path) == before
+        open_log(sample.path)
+    assert listing(sample.path) == before
 
 
 @pytest.mark.parametrize("indexed", [True, False])
 def test_a_segment_of_another_store_is_damage(
     indexed: bool, small_segments: None, tmp_path: Path
 ) -> None:
-    made, other = make(tmp_path / "store"), make(tmp_path / "other")
-    shutil.copy(other.segments()[1], made.segments()[1])
+    sample, other = make_sample(tmp_path / "store"), make_sample(tmp_path / "other")
+    shutil.copy(other.segments()[1], sample.segments()[1])
     if not indexed:
-        made.without_index()
-        with pytest.raises(StoreDamaged, match="another place or store"):
-            open_log(made.path)
+        sample.without_index()
+        with pytest.raises(StoreDamaged, match="another segment or store"):
+            open_log(sample.path)
         return
-    store = open_log(made.path)
-    with pytest.raises(StoreDamaged, match="another place or store"):
+    store = open_log(sample.path)
+    with pytest.raises(StoreDamaged, match="another segment or store"):
         read_all(store)
     assert list(store.check())
     store.close()
@@ -446,12 +448,12 @@ def test_few_files_are_held_open(
     small_segments: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(segments, "OPEN_FILES_MAX", 2)
-    made = make(tmp_path / "store", commits=12)
-    assert len(made.segments()) > 4
-    store = open_log(made.path)
+    sample = make_sample(tmp_path / "store", commits=12)
+    assert len(sample.segments()) > 4
+    store = open_log(sample.path)
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(2):
-        assert read_all(store) == made.upto(12)
+        assert read_all(store) == sample.upto(12)
     assert len(os.listdir("/proc/self/fd")) <= before + 2
     store.close()
 
@@ -463,13 +465,13 @@ def test_few_files_are_held_open(
 def test_a_missing_index_is_made_again(
     index: str, small_segments: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = make(tmp_path / "store", index=index)
-    made.without_index()
+    sample = make_sample(tmp_path / "store", index=index)
+    sample.without_index()
     with caplog.at_level(logging.WARNING, "rewind"):
-        assert read_and_close(made.path, index) == made.upto(6)
+        assert read_and_close(sample.path, index) == sample.upto(6)
     assert f"index-{index} cannot be used and is built from the segments" in caplog.text
     caplog.clear()
-    assert read_and_close(made.path, index) == made.upto(6)
+    assert read_and_close(sample.path, index) == sample.upto(6)
     assert caplog.text == ""
 
 
@@ -477,14 +479,14 @@ def test_a_missing_index_is_made_again(
 def test_an_index_that_is_behind_is_brought_up(
     index: str, small_segments: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = make(tmp_path / "store", index=index)
-    shutil.copytree(made.path / f"index-{index}", tmp_path / "old")
-    store = open_log(made.path, index)
+    sample = make_sample(tmp_path / "store", index=index)
+    shutil.copytree(sample.path / f"index-{index}", tmp_path / "old")
+    store = open_log(sample.path, index)
     more = [record for n in range(5) for record in Scribe(store).write("b", f"new{n}")]
     store.close()
-    made.without_index()
-    (tmp_path / "old").rename(made.path / f"index-{index}")
-    assert read_and_close(made.path, index) == made.upto(6) + more
+    sample.without_index()
+    (tmp_path / "old").rename(sample.path / f"index-{index}")
+    assert read_and_close(sample.path, index) == sample.upto(6) + more
     assert caplog.text == ""
 
 
@@ -492,7 +494,7 @@ def test_an_index_that_is_behind_is_brought_up(
 def test_opening_replays_only_what_the_index_lacks(
     index: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = make(tmp_path / "store", index=index)
+    sample = make_sample(tmp_path / "store", index=index)
     asked = []
     commits = segments.Segments.commits
 
@@ -501,8 +503,8 @@ def test_opening_replays_only_what_the_index_lacks(
         return commits(self, *where)
 
     monkeypatch.setattr(segments.Segments, "commits", recorded)
-    open_log(made.path, index).close()
-    assert asked == [(1, made.ends[-1], 19)]
+    open_log(sample.path, index).close()
+    assert asked == [(1, sample.ends[-1], 19)]
 
 
 def remove_a_file(index: Path) -> None:
@@ -536,21 +538,21 @@ def empty_directory(index: Path) -> None:
 def test_a_broken_index_is_made_again(
     index: str, spoil: Callable[[Path], None], tmp_path: Path
 ) -> None:
-    made = make(tmp_path / "store", index=index)
-    spoil(made.path / f"index-{index}")
-    assert read_and_close(made.path, index) == made.upto(6)
+    sample = make_sample(tmp_path / "store", index=index)
+    spoil(sample.path / f"index-{index}")
+    assert read_and_close(sample.path, index) == sample.upto(6)
 
 
 @pytest.mark.parametrize("index", ENGINES)
 def test_another_stores_index_is_made_again(
     index: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = make(tmp_path / "store", index=index)
-    other = make(tmp_path / "other", commits=2, index=index)
-    made.without_index()
-    (other.path / f"index-{index}").rename(made.path / f"index-{index}")
+    sample = make_sample(tmp_path / "store", index=index)
+    other = make_sample(tmp_path / "other", commits=2, index=index)
+    sample.without_index()
+    (other.path / f"index-{index}").rename(sample.path / f"index-{index}")
     with caplog.at_level(logging.WARNING, "rewind"):
-        assert read_and_close(made.path, index) == made.upto(6)
+        assert read_and_close(sample.path, index) == sample.upto(6)
     assert "the index of another store" in caplog.text
 
 
@@ -558,33 +560,33 @@ def test_another_stores_index_is_made_again(
 def test_segments_that_lost_what_the_index_knows_are_damage(
     index: str, small_segments: None, tmp_path: Path
 ) -> None:
-    made = make(tmp_path / "store", index=index)
-    kept = {file.name: file.read_bytes() for file in made.segments()}
-    store = open_log(made.path, index)
+    sample = make_sample(tmp_path / "store", index=index)
+    kept = {file.name: file.read_bytes() for file in sample.segments()}
+    store = open_log(sample.path, index)
     for _ in range(5):
         Scribe(store).write("b", "b", "b")
     store.close()
-    shutil.rmtree(made.path / "segments")
-    (made.path / "segments").mkdir()
+    shutil.rmtree(sample.path / "segments")
+    (sample.path / "segments").mkdir()
     for name, content in kept.items():
-        (made.path / "segments" / name).write_bytes(content)
+        (sample.path / "segments" / name).write_bytes(content)
     with pytest.raises(StoreDamaged, match="acknowledged are gone"):
-        open_log(made.path, index)
-    assert {file.name: file.read_bytes() for file in made.segments()} == kept
-    made.without_index()  # as the message says
-    assert read_and_close(made.path, index) == made.upto(6)
+        open_log(sample.path, index)
+    assert {file.name: file.read_bytes() for file in sample.segments()} == kept
+    sample.without_index()  # as the message says
+    assert read_and_close(sample.path, index) == sample.upto(6)
 
 
 @pytest.mark.skipif(default_scheme() != "leveldb", reason="needs plyvel")
 def test_changing_the_engine_leaves_no_old_index_behind(tmp_path: Path) -> None:
-    made = make(tmp_path / "store", index="sqlite")
-    assert read_and_close(made.path, "leveldb") == made.upto(6)
-    assert [entry.name for entry in made.path.glob("index-*")] == ["index-leveldb"]
+    sample = make_sample(tmp_path / "store", index="sqlite")
+    assert read_and_close(sample.path, "leveldb") == sample.upto(6)
+    assert [entry.name for entry in sample.path.glob("index-*")] == ["index-leveldb"]
 
 
 def test_an_index_that_misleads_is_damage_that_says_what_to_do(tmp_path: Path) -> None:
-    made = make(tmp_path / "store")
-    store = open_log(made.path)
+    sample = make_sample(tmp_path / "store")
+    store = open_log(sample.path)
     key, _ = next(store._keys.scan(b"vb", b"vc"))
     _, run = next(store._keys.scan(b"vs0", b"vs1"))
     store._keys.write([(key, run)])
@@ -592,8 +594,8 @@ def test_an_index_that_misleads_is_damage_that_says_what_to_do(tmp_path: Path) -
         read_whole_stream(store, "b")
     assert list(store.check())
     store.close()
-    made.without_index()
-    assert read_and_close(made.path) == made.upto(6)
+    sample.without_index()
+    assert read_and_close(sample.path) == sample.upto(6)
 
 
 RUN = struct.Struct(">QQIIIQQQQ")
@@ -628,9 +630,9 @@ def test_a_rebuild_puts_entries_a_bounded_piece_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log, "REPLAY_ENTRIES", 10)
-    made = make(tmp_path / "store")
-    made.without_index()
-    assert read_and_close(made.path) == made.upto(6)
+    sample = make_sample(tmp_path / "store")
+    sample.without_index()
+    assert read_and_close(sample.path) == sample.upto(6)
 
 
 # --- failures ---
@@ -740,10 +742,10 @@ def test_a_full_segment_is_cut_and_synced_before_the_next_one_is_begun(
 def test_opening_syncs_what_it_takes_for_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = make(tmp_path / "store", commits=1)
+    sample = make_sample(tmp_path / "store", commits=1)
     synced: list[int] = []
     monkeypatch.setattr(os, "fdatasync", synced.append)
-    open_log(made.path).close()
+    open_log(sample.path).close()
     assert len(synced) == 1
 
 

@@ -3,20 +3,23 @@
 ::
 
     PATH/segments/...       every event, in checksummed packets (segments.py): this is the store
-    PATH/index-leveldb/     finds them: made from the segments, and made again when in doubt
-    PATH/index-sqlite/      the same where plyvel is not installed
+    PATH/index-leveldb/     where each is found; made from the segments, and made again when in doubt
+    PATH/index-sqlite/      the same index, where plyvel is not installed
 
     index.py's keys, and    f <last position of a block> -> segment, offset, length
-                            c -> store id, last position, segment, offset covered by the index
+                            c -> store id, last position, segment, offset: how far the index reaches
 
 Integers in the index are 8 bytes, big-endian. A commit is durable when its packets are synced. Its
 index entries follow, when it is settled or before the index is next asked, in one atomic write that
-is not synced, and says how far the index reaches; so after a crash the index may be behind the
-segments, and opening replays what it lacks. Copying ``segments/`` and ``rewind.json`` copies the store.
+is not synced and says how far the index reaches; so after a crash the index may lack the last
+commits, and opening replays them. Copying ``segments/`` and ``rewind.json`` copies the store.
 
-An index that is missing, broken or another store's is deleted and built from them: the log says so.
-One that is ahead of the segments is a witness that they have lost acknowledged events: the store is
-not opened. It bears no witness for the very last commits, which a crash may have kept from it.
+An index that is missing, broken or another store's is deleted and built from the segments, and a
+warning says so. An index that reaches beyond the segments proves that they have lost acknowledged
+events, and the store is not opened. It proves nothing for the very last commits: a crash may have
+come before their entries were written.
+
+What is read goes through block_backend.py. Next: segments.py.
 """
 
 from __future__ import annotations
@@ -35,18 +38,18 @@ from rewind.backends.block_backend import BlockBackend
 from rewind.backends.contract import AppendId, AppendIds, Commit, by_position
 from rewind.backends.directory import Directory
 from rewind.backends.index import Index, KeyValues, after_prefix, pack_u64
-from rewind.backends.log.segments import SEGMENT_HEADER_BYTES, BlockAddress, Segments, StoredCommit
+from rewind.backends.log.segments import SEGMENT_HEADER_BYTES, BlockAddress, Segments
 from rewind.backends.opening import default_scheme
 from rewind.errors import Behind, StoreDamaged, StoreError, StoreFailed, StoreNotPermitted
 from rewind.events import Record, decode_event, decode_key, own_id_prefix
 
-REPLAY_ENTRIES = 20_000  # index entries put at once when replaying: a few MiB
+REPLAY_ENTRIES = 20_000  # a replay writes so many index entries at once, a few MiB
 
 _BLOCK = b"f"
 _BLOCK_STOP = after_prefix(_BLOCK)
-_COVERED = b"c"
+_COVERAGE = b"c"
 _ADDRESS = struct.Struct(">QQQQ")
-_COVER = struct.Struct(">16sQQQ")
+_COVERAGE_VALUE = struct.Struct(">16sQQQ")
 
 Entries = Sequence[tuple[bytes, bytes]]
 
@@ -69,17 +72,17 @@ class LogBackend(BlockBackend):
         self.store_id = directory.store_id
         with ExitStack() as undo:
             self._segments = Segments(directory.path / "segments", self.store_id, directory.created)
-            undo.callback(self._segments.release)  # as they are: what is refused is not changed
-            self._keys, covered = self._open_index(directory, index or default_scheme())
+            undo.callback(self._segments.release)  # A store that is refused is not changed.
+            self._keys, coverage = self._open_index(directory, index or default_scheme())
             undo.callback(self._keys.close)
-            self._begin_use(covered)
+            self._begin_use(coverage)
             directory.finish()
             undo.pop_all()
 
-    def _begin_use(self, covered: _Covered) -> None:
+    def _begin_use(self, coverage: _Coverage) -> None:
         self._index = Index(self._keys, self, own_id_prefix(self.store_id), self._keys.damaged)
-        self._check_joints(covered)
-        self._head = self._replay(covered)
+        self._check_joints(coverage)
+        self._head = self._replay(coverage)
         self._last_time_ns = 0
         if self._head:
             last = self._segments.block(self._address_of(self._head)).record(self._head)
@@ -87,92 +90,92 @@ class LogBackend(BlockBackend):
 
     # --- the index ---
 
-    def _open_index(self, directory: Directory, engine: str) -> tuple[_Keys, _Covered]:
-        """The index if it is fit for use, else a new one; and how far it reaches."""
+    def _open_index(self, directory: Directory, engine: str) -> tuple[_Keys, _Coverage]:
+        """The index, a new one unless that which exists can be used, and how far it reaches."""
         path = directory.path / f"index-{engine}"
         for other in set(ENGINES) - {engine}:
-            _delete(directory.path / f"index-{other}")  # it would fall behind and mislead
+            _delete(directory.path / f"index-{other}")  # It would miss commits, and then mislead.
         if not directory.created:
             try:
                 return self._open_existing(path, engine)
-            except (StoreNotPermitted, _EndLost):
+            except (StoreNotPermitted, _LostEnd):
                 raise
             except StoreError as reason:
                 log.warning("%s cannot be used and is built from the segments: %s", path, reason)
         _delete(path)
-        covered = _Covered(0, 1, SEGMENT_HEADER_BYTES)
+        coverage = _Coverage(0, 1, SEGMENT_HEADER_BYTES)
         with ExitStack() as undo:
             keys = _Keys(path, engine, create=True)
             undo.callback(keys.close)
-            keys.write([self._covered_entry(covered)])
+            keys.write([self._coverage_entry(coverage)])
             undo.pop_all()
-        return keys, covered
+        return keys, coverage
 
-    def _open_existing(self, path: Path, engine: str) -> tuple[_Keys, _Covered]:
+    def _open_existing(self, path: Path, engine: str) -> tuple[_Keys, _Coverage]:
         if not path.exists():
             raise StoreDamaged("it is missing")
         with ExitStack() as undo:
             keys = _Keys(path, engine, create=False)
             undo.callback(keys.close)
-            covered = self._read_covered(keys)
+            coverage = self._read_coverage(keys)
             undo.pop_all()
-        return keys, covered
+        return keys, coverage
 
-    def _read_covered(self, keys: KeyValues) -> _Covered:
-        value = keys.get(_COVERED)
-        if value is None or len(value) != _COVER.size:
+    def _read_coverage(self, keys: KeyValues) -> _Coverage:
+        value = keys.get(_COVERAGE)
+        if value is None or len(value) != _COVERAGE_VALUE.size:
             raise StoreDamaged("it does not say how far it reaches")
-        store_id, *rest = _COVER.unpack(value)
-        covered = _Covered(*rest)
+        store_id, *rest = _COVERAGE_VALUE.unpack(value)
+        coverage = _Coverage(*rest)
         if store_id != self.store_id.bytes:
             raise StoreDamaged("it is the index of another store")
-        if self._segments.size(covered.segment) < covered.offset:
-            raise _EndLost(
-                f"{self._segments.file(covered.segment)} ends before position {covered.last}, which "
+        if self._segments.size(coverage.segment) < coverage.offset:
+            raise _LostEnd(
+                f"{self._segments.file(coverage.segment)} ends before position {coverage.last}, which "
                 "the index knows: events that were acknowledged are gone. Restore the segments from "
                 "a copy, or remove the index beside them to go on without those events"
             )
-        return covered
+        return coverage
 
-    def _covered_entry(self, covered: _Covered) -> tuple[bytes, bytes]:
-        return _COVERED, _COVER.pack(self.store_id.bytes, *covered)
+    def _coverage_entry(self, coverage: _Coverage) -> tuple[bytes, bytes]:
+        return _COVERAGE, _COVERAGE_VALUE.pack(self.store_id.bytes, *coverage)
 
-    def _check_joints(self, covered: _Covered) -> None:
-        """No segment that the index covers is missing: a block ends where the next one begins."""
+    def _check_joints(self, coverage: _Coverage) -> None:
+        """Raise ``StoreDamaged`` if a segment that the index reaches over is missing.
+
+        A block of each segment must end where the next segment begins.
+        """
         for segment, following in pairwise(self._segments.firsts):
-            if following <= covered.segment and self._address_of(following - 1).segment != segment:
+            if following <= coverage.segment and self._address_of(following - 1).segment != segment:
                 raise StoreDamaged(
                     f"a segment is missing between {self._segments.file(segment)} "
                     f"and {self._segments.file(following)}"
                 )
 
-    def _replay(self, covered: _Covered) -> int:
-        """Bring the index up to the end of the segments, and these into order; the head."""
+    def _replay(self, coverage: _Coverage) -> int:
+        """Add to the index what it lacks, and make the segments ready for commits. Returns the head."""
         pending: list[tuple[bytes, bytes]] = []
-        for commit in self._segments.commits(covered.segment, covered.offset, covered.last + 1):
-            pending += self._entries_of(commit)
-            covered = _Covered(commit.last, commit.segment, commit.end)
+        for commit in self._segments.commits(coverage.segment, coverage.offset, coverage.last + 1):
+            records = [Record(decode_event(record), record) for record in commit.records]
+            pending += self._entries(records, commit.append_ids, commit.addresses)
+            coverage = _Coverage(commit.last, commit.segment, commit.end)
             if len(pending) >= REPLAY_ENTRIES:
-                self._keys.write([*pending, self._covered_entry(covered)])
+                self._keys.write([*pending, self._coverage_entry(coverage)])
                 pending.clear()
         if pending:
-            self._keys.write([*pending, self._covered_entry(covered)])
-        in_last = covered.segment == self._segments.firsts[-1]
+            self._keys.write([*pending, self._coverage_entry(coverage)])
+        in_last = coverage.segment == self._segments.firsts[-1]
         self._segments.make_ready(
-            covered.offset if in_last else SEGMENT_HEADER_BYTES, covered.last + 1
+            coverage.offset if in_last else SEGMENT_HEADER_BYTES, coverage.last + 1
         )
-        return covered.last
-
-    def _entries_of(self, commit: StoredCommit) -> list[tuple[bytes, bytes]]:
-        records = [Record(decode_event(record), record) for record in commit.records]
-        return self._entries(records, commit.append_ids, commit.addresses)
+        return coverage.last
 
     def _entries(
         self, records: Sequence[Record], append_ids: AppendIds, addresses: Sequence[BlockAddress]
     ) -> list[tuple[bytes, bytes]]:
-        packed = [(address.last, _ADDRESS.pack(*address)) for address in addresses]
-        entries = self._index.entries(records, append_ids, packed)
-        entries += [_block_entry(address) for _, address in packed]
+        encoded = [(address.last, _ADDRESS.pack(*address)) for address in addresses]
+        entries = self._index.entries(records, append_ids, encoded)
+        entries += [_block_entry(address) for _, address in encoded]
         return entries
 
     # --- the contract ---
@@ -182,12 +185,12 @@ class LogBackend(BlockBackend):
             raise Behind(self._head)
         records, append_ids = commit.records, commit.append_ids
         self._keys.settle()
-        self._keys.failed = True  # until the commit is known to be good
+        self._keys.failed = True  # An error here leaves it so: nobody knows what was written.
         addresses = self._segments.append(records, append_ids)
         self._keys.failed = False
         last = records[-1].event
-        covered = self._covered_entry(_Covered(last.position, *self._segments.end()))
-        self._keys.write_later(lambda: [*self._entries(records, append_ids, addresses), covered])
+        coverage = self._coverage_entry(_Coverage(last.position, *self._segments.end()))
+        self._keys.write_later(lambda: [*self._entries(records, append_ids, addresses), coverage])
         self._head, self._last_time_ns = last.position, last.recorded_at_ns
 
     def settle(self) -> None:
@@ -198,39 +201,41 @@ class LogBackend(BlockBackend):
         until = min(until, self._head)
         if after >= until:
             return []
-        begun = self._segments.commit_first(self._address_of(after + 1))
-        found: list[AppendId] = []
-        for commit in self._segments.commits_from(self._address_of(begun), begun):
-            found += (row for row in commit.append_ids if after < row[1] and row[2] <= until)
+        position = self._segments.commit_first(self._address_of(after + 1))
+        append_ids: list[AppendId] = []
+        for commit in self._segments.commits_from(self._address_of(position), position):
+            append_ids += (row for row in commit.append_ids if after < row[1] and row[2] <= until)
             if commit.last >= until:
-                return by_position(found)
-            begun = commit.last + 1
-        raise StoreDamaged(f"{self._segments.path} holds no whole commit from position {begun} on")
+                return by_position(append_ids)
+            position = commit.last + 1
+        raise StoreDamaged(
+            f"{self._segments.path} holds no whole commit from position {position} on"
+        )
 
     def block_at(self, address: bytes) -> blocks.Block:
         """The block at an address."""
-        return self._segments.block(self._unpacked(address))
+        return self._segments.block(self._decode(address))
 
     def piece_at(self, address: bytes, offset: int, length: int) -> bytes:
-        """Some of its bytes."""
-        return self._segments.piece(self._unpacked(address), offset, length)
+        """Some bytes of the block at an address."""
+        return self._segments.piece(self._decode(address), offset, length)
 
     def _blocks_ending(self, position: int, backwards: bool) -> Iterator[blocks.Block]:
         middle = _BLOCK + pack_u64(position)
         start, stop = (_BLOCK, middle) if backwards else (middle, _BLOCK_STOP)
         for key, value in self._keys.scan(start, stop, backwards):
-            yield self._segments.block(self._unpacked(key[1:] + value))
+            yield self._segments.block(self._decode(key[1:] + value))
 
-    def _unpacked(self, address: bytes) -> BlockAddress:
+    def _decode(self, address: bytes) -> BlockAddress:
         try:
             return BlockAddress._make(_ADDRESS.unpack(address))
         except struct.error as error:
             raise self._keys.damaged(f"an address has {len(address)} bytes") from error
 
     def _address_of(self, position: int) -> BlockAddress:
-        # A block is filed under its last position.
+        # The key of a block is its last position, so the first one from here on holds this position.
         for key, value in self._keys.scan(_BLOCK + pack_u64(position), _BLOCK_STOP):
-            return self._unpacked(key[1:] + value)
+            return self._decode(key[1:] + value)
         raise self._keys.damaged(f"position {position} is missing")
 
     def check(self) -> Iterator[str]:
@@ -241,8 +246,8 @@ class LogBackend(BlockBackend):
             yield str(damage)
 
     def _check_segments(self) -> Iterator[str]:
-        """Every packet is whole, and the index leads to it."""
-        reached = _Covered(0, 1, SEGMENT_HEADER_BYTES)
+        """Read every packet, and look it up in the index."""
+        coverage = _Coverage(0, 1, SEGMENT_HEADER_BYTES)
         for commit in self._segments.commits(1, SEGMENT_HEADER_BYTES, 1):
             for address in commit.addresses:
                 key, value = _block_entry(_ADDRESS.pack(*address))
@@ -251,18 +256,18 @@ class LogBackend(BlockBackend):
             for id, first, last in commit.append_ids:
                 if self.appends([id]) != {id: (first, last)}:
                     yield f"the index does not lead to the append at position {first}"
-            reached = _Covered(commit.last, commit.segment, commit.end)
-        if reached.last != self._head:
-            file = self._segments.file(reached.segment)
-            yield f"{file} is damaged at offset {reached.offset}: no whole commit begins here"
+            coverage = _Coverage(commit.last, commit.segment, commit.end)
+        if coverage.last != self._head:
+            file = self._segments.file(coverage.segment)
+            yield f"{file} is damaged at offset {coverage.offset}: no whole commit begins here"
 
     def close(self) -> None:
         with closing(self._directory), closing(self._segments):
             self._keys.close()
 
 
-class _Covered(NamedTuple):
-    """How far the index reaches: its last position, and where that commit ends."""
+class _Coverage(NamedTuple):
+    """How far an index reaches: the last position it knows, and where in which segment that ends."""
 
     last: int
     segment: int
@@ -308,35 +313,39 @@ def _sqlite(path: Path, create: bool) -> tuple[KeyValues, Write, Close]:
 ENGINES = {"leveldb": _leveldb, "sqlite": _sqlite}
 
 
-class _EndLost(StoreDamaged):
-    """The index knows of events the segments no longer have."""
+class _LostEnd(StoreDamaged):
+    """The index knows events that the segments no longer have."""
 
 
 class _Keys:
-    """The index's engine. Once a commit has failed, nothing is read or written any more."""
+    """The keys and values of the index, in an engine, and the entries that are still to be written.
+
+    Once a commit has ``failed``, nothing is read or written any more.
+    """
 
     def __init__(self, path: Path, engine: str, create: bool) -> None:
         self._path = path
         self.failed = False
-        self._late: Callable[[], Entries] | None = None
+        self._pending: Callable[[], Entries] | None = None
         self._engine, self.write, self._close = ENGINES[engine](path, create)
 
     def write_later(self, entries: Callable[[], Entries]) -> None:
-        """Write these before anything else is asked or written."""
-        self._late = entries
+        """Write these entries before anything else is read or written."""
+        self._pending = entries
 
     def settle(self) -> None:
-        """Write them now."""
+        """Write the entries that are still to be written."""
         if self.failed:
             raise StoreFailed("a write to the log failed: the store must be opened again")
-        if self._late is None:
+        if self._pending is None:
             return
         try:
-            self.write(self._late())
+            self.write(self._pending())
         except StoreError:
             self.failed = True
             raise
-        self._late = None  # interrupted before, they are written once more, which does no harm
+        # An interrupt before this line lets them be written once more, which does no harm.
+        self._pending = None
 
     def close(self) -> None:
         try:
@@ -362,6 +371,7 @@ class _Keys:
             raise self.damaged(str(damage)) from damage
 
     def damaged(self, what: str) -> StoreDamaged:
+        """The error for damage of the index, which says the way out."""
         return StoreDamaged(
             f"the index {self._path} is damaged: {what}. Remove it while the store is closed: "
             "opening makes it again from the segments"

@@ -12,28 +12,30 @@
     packet    "Rwnd" | flags u32 | payload bytes u32 | append ids u32
               | first u64 | last u64                  positions in this packet
               | commit first u64 | commit last u64    positions in the whole commit
-              | payload crc32 u32 | header crc32 u32    the latter of the 52 bytes before it
+              | payload crc32 u32 | header crc32 u32  the second is of the 52 bytes before it
               | payload
+
+              header: all of it but the payload
 
     payload   block (blocks.py) | (append id 16, first u64, last u64) x append ids
 
-Integers are little-endian. A commit is one or more packets, lies in one segment, and is there when
-its packets reach from its first to its last position; its append ids are in the last one. Flags are
-0; a reader refuses others.
+Integers are little-endian. A commit is one or more packets in one segment, and it is whole when its
+packets reach from its first to its last position; its append ids are in the last one. Flags are 0,
+and a reader refuses any other value.
 
 Both checksums of a packet start from the segment's random salt, which never leaves the store. So a
 client cannot send data that would pass for a packet when a damaged segment is searched for one.
 
 A commit is one write and one fdatasync. A segment's header and name are synced before its first
 packet is written. What is left of a commit that was never finished is therefore always at the end
-of the last segment, with nothing behind it: that is cut off. Anything else that does not fit is
+of the last segment, with nothing after it: that is cut off. Anything else that does not fit is
 damage to acknowledged events, and is refused without changing a byte.
 
-Zeros may follow the last commit: they are written beside a small one for those that come, because a
+Zeros may follow the last commit. A small commit writes them for those that come after it, because a
 sync that has no new size of the file to note down takes two thirds of the time. They are cut off
 when the segment is full, and when the store is closed.
 
-This module finds no event and keeps no index. Next: backend.py.
+No event is looked up here, and there is no index: backend.py keeps that.
 """
 
 from __future__ import annotations
@@ -58,11 +60,11 @@ from rewind.backends.directory import sync_directory, translate
 from rewind.errors import StoreDamaged, StoreFailed, StoreForeign
 from rewind.events import Record
 
-SEGMENT_BYTES = 64 * 1024 * 1024  # copied or searched in a second; 16,000 of them are a terabyte
-OPEN_FILES_MAX = 64  # segments held open for reading, far below the usual limit of 1,024 files
-ZEROS_BYTES = 256 * 1024  # written ahead: less pays less, more delays the commit that does it
-SMALL_COMMIT_BYTES = ZEROS_BYTES // 4  # a larger one takes its time for its own bytes
-READ_AHEAD_BYTES = 1024 * 1024  # of a segment that is read through
+SEGMENT_BYTES = 64 * 1024 * 1024  # is copied or searched in a second; 16,000 make a terabyte
+OPEN_FILES_MAX = 64  # segments are open for reading, far below the usual limit of 1,024 files
+ZEROS_BYTES = 256 * 1024  # fewer zeros pay less, more of them delay the commit that writes them
+SMALL_COMMIT_BYTES = ZEROS_BYTES // 4  # a larger commit takes its time for its own bytes
+READ_AHEAD_BYTES = 1024 * 1024  # a segment that is read through is read in such pieces
 
 _SEGMENT_MAGIC = b"Rewind segment 1"
 _SEGMENT_HEADER = struct.Struct("<16s16sQII")
@@ -72,7 +74,7 @@ _APPEND_ID = struct.Struct("<16sQQ")
 _CRC = struct.Struct("<I")
 
 SEGMENT_HEADER_BYTES = _SEGMENT_HEADER.size
-"""Where the first packet of a segment is."""
+"""The offset of the first packet of a segment."""
 
 log = logging.getLogger("rewind")
 
@@ -87,7 +89,7 @@ class BlockAddress(NamedTuple):
 
 
 class StoredCommit(NamedTuple):
-    """A commit read back. ``end``: the offset behind it."""
+    """A commit that was read back. It ends before the offset ``end`` of its segment."""
 
     segment: int
     end: int
@@ -141,11 +143,11 @@ class Segments:
             raise StoreDamaged(f"{self.file(1)} is missing")
 
     def file(self, segment: int) -> Path:
-        """The file of the segment beginning with this position."""
+        """The file of the segment that begins with this position."""
         return self.path / f"{segment:020}.log"
 
     def size(self, segment: int) -> int:
-        """Its length in bytes; 0 when it is not there."""
+        """The length of a segment's file in bytes; 0 when it is missing."""
         try:
             return self.file(segment).stat().st_size
         except FileNotFoundError:
@@ -156,8 +158,11 @@ class Segments:
     # --- writing ---
 
     def append(self, records: Sequence[Record], append_ids: AppendIds) -> list[BlockAddress]:
-        """Write and sync one commit; where its blocks are. After an error: never again."""
-        assert not self._broken, "a write has failed"
+        """Write and sync one commit. Returns the addresses of its blocks.
+
+        After an error this must not be called again.
+        """
+        assert not self._broken, "no second write after one that failed"
         self._broken = True
         try:
             if self._end >= SEGMENT_BYTES:
@@ -200,7 +205,9 @@ class Segments:
             )
             parts += (header, payload)
             offset += len(header) + len(payload)
-        return b"".join(parts), addresses
+        packets = b"".join(parts)
+        assert offset - self._end == len(packets), "the addresses are those of the packets"
+        return packets, addresses
 
     def _packet_header(
         self, run: Sequence[Record], commit: tuple[int, int], payload: bytes, id_count: int
@@ -213,8 +220,10 @@ class Segments:
         return header + _CRC.pack(crc32(header, self._salt))
 
     def _roll(self, first: int) -> None:
+        # A segment that another one follows ends with its last commit.
         self._cut_zeros()
-        os.fsync(self._writer)  # a segment with another behind it ends with its last commit
+        os.fsync(self._writer)
+        assert os.fstat(self._writer).st_size == self._end
         writer, self._writer = self._writer, -1
         os.close(writer)
         self._write_segment_header(first)
@@ -273,23 +282,23 @@ class Segments:
             raise StoreDamaged(f"{self.file(segment)} is missing") from error
 
     def _read_segment_header(self, file: BinaryIO, segment: int) -> int:
-        """Check the header of a segment; its salt."""
+        """The salt in the header of a segment, which is verified."""
         header = file.read(SEGMENT_HEADER_BYTES)
         if len(header) < SEGMENT_HEADER_BYTES or crc32(header[:-4]) != _CRC.unpack(header[-4:])[0]:
             raise self._damaged(segment, 0, "the header of the segment fails its checksum")
         magic, store_id, first, salt, _ = _SEGMENT_HEADER.unpack(header)
         if magic != _SEGMENT_MAGIC or store_id != self._store_id.bytes or first != segment:
-            raise self._damaged(segment, 0, "this is a segment of another place or store")
+            raise self._damaged(segment, 0, "this is the file of another segment or store")
         return int(salt)
 
     # --- reading through ---
 
     def commits_from(self, address: BlockAddress, position: int) -> Iterator[StoredCommit]:
-        """The commits from the one on that begins at ``position``, which is the block at an address."""
+        """The commits from ``position`` on, where one begins with the block at an address."""
         return self.commits(address.segment, address.offset - _PACKET_HEADER.size, position)
 
     def commit_first(self, address: BlockAddress) -> int:
-        """The first position of the commit that the block at this address is part of."""
+        """The first position of the commit that the block at an address is part of."""
         try:
             with self._open(address.segment) as file:
                 salt = self._read_segment_header(file, address.segment)
@@ -298,16 +307,14 @@ class Segments:
         except OSError as error:
             raise translate(error, f"cannot read {self.file(address.segment)}") from error
         if header is None or header.last != address.last:
-            raise self._damaged(
-                address.segment, address.offset, "no packet begins in front of the block"
-            )
+            raise self._damaged(address.segment, address.offset, "no packet has this block")
         return header.commit_first
 
     def commits(self, segment: int, offset: int, position: int) -> Iterator[StoredCommit]:
-        """The commits from this place on, of which the first must begin at ``position``.
+        """The commits from this offset on, of which the first must begin at ``position``.
 
-        Ends where the last segment holds no further whole commit; ``make_ready`` says whether that
-        is as it should be. Raises ``StoreDamaged`` when an earlier segment ends so.
+        Ends where the last segment has no further whole commit; ``make_ready`` decides whether that
+        is damage. Raises ``StoreDamaged`` where an earlier segment has none before its end.
         """
         firsts = self.firsts[self.firsts.index(segment) :]
         for first, following in pairwise((*firsts, 0)):
@@ -322,7 +329,7 @@ class Segments:
 
     def _commits_of(self, segment: int, offset: int, position: int) -> Iterator[StoredCommit]:
         if segment == self.firsts[-1] and self.size(segment) <= SEGMENT_HEADER_BYTES:
-            return  # perhaps half a header: nothing was ever in it
+            return  # Half a header, perhaps: no commit was ever written to it.
         try:
             with self._open(segment) as file:
                 salt = self._read_segment_header(file, segment)
@@ -336,10 +343,10 @@ class Segments:
     def _read_commit(
         self, file: BinaryIO, salt: int, segment: int, position: int
     ) -> StoredCommit | None:
-        """The commit that begins here with ``position``; None unless all of it is there."""
+        """The commit that begins here with ``position``; None unless it is whole."""
         addresses: list[BlockAddress] = []
         records: list[bytes] = []
-        commit = None
+        commit_last = 0
         expected = position
         while True:
             offset = file.tell()
@@ -349,24 +356,24 @@ class Segments:
             if header.flags:
                 raise StoreForeign(f"{self.file(segment)} was written by a newer Rewind")
             payload = _read_payload(file, header, salt)
-            if payload is None or header.commit_last != (commit or header).commit_last:
+            if payload is None or header.commit_last != (commit_last or header.commit_last):
                 return None
-            commit = header
+            commit_last = header.commit_last
             length = len(payload) - _APPEND_ID.size * header.id_count
             addresses.append(
                 BlockAddress(header.last, segment, offset + _PACKET_HEADER.size, length)
             )
             records += blocks.decode(payload[:length], header.last).records()
             expected = header.last + 1
-            if header.last == header.commit_last:
+            if header.last == commit_last:
                 ids = list(_APPEND_ID.iter_unpack(payload[length:]))
                 return StoredCommit(segment, file.tell(), header.last, addresses, records, ids)
 
     def make_ready(self, offset: int, position: int) -> None:
-        """Make the last segment ready for ``position``, its last whole commit ending at ``offset``.
+        """Make the last segment, whose last whole commit ends at ``offset``, ready for ``position``.
 
-        Cuts off what a commit that was never finished left behind. Raises ``StoreDamaged``, and
-        changes nothing, when a later commit stands behind it: then it had been finished.
+        Cuts off what a commit that was never finished has left. Raises ``StoreDamaged``, and changes
+        nothing, when a later commit stands after that: then the commit between had been finished.
         """
         segment = self.firsts[-1]
         size = self.size(segment)
@@ -394,7 +401,7 @@ class Segments:
                 raise self._damaged(
                     segment, offset, f"no whole commit, but a later one at offset {later}"
                 )
-        if self._writer < 0:  # open already if it was begun just now
+        if self._writer < 0:  # A segment that was begun just now is open already.
             self._writer = os.open(self.file(segment), os.O_RDWR | os.O_CLOEXEC)
         if rest := len(os.pread(self._writer, size - offset, offset).rstrip(b"\0")):
             log.warning(
@@ -406,24 +413,25 @@ class Segments:
             os.ftruncate(self._writer, offset)
             os.fsync(self._writer)
             size = offset
-        # A daemon may have been killed between the write and the sync of what is taken for stored now.
+        # What is taken for stored from now on may have been written by a daemon that was killed
+        # before its sync.
         os.fdatasync(self._writer)
         self._end, self._size = offset, max(size, offset)
 
     def _later_commit(self, file: BinaryIO, start: int, position: int) -> int | None:
-        """The offset of a packet's header behind ``start`` of a commit beginning after ``position``.
+        """The offset of a packet after ``start`` whose commit begins after ``position``, if any.
 
-        Its header alone tells: it was written after the commit at ``position`` had been synced.
+        The header is enough: it was written only after the commit at ``position`` had been synced.
         """
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            found = content.find(_PACKET_MAGIC, start)
-            while found >= 0:
+            offset = content.find(_PACKET_MAGIC, start)
+            while offset >= 0:
                 header = _parse_packet_header(
-                    content[found : found + _PACKET_HEADER.size], self._salt
+                    content[offset : offset + _PACKET_HEADER.size], self._salt
                 )
                 if header is not None and header.commit_first > position:
-                    return found
-                found = content.find(_PACKET_MAGIC, found + 1)
+                    return offset
+                offset = content.find(_PACKET_MAGIC, offset + 1)
         return None
 
     def _damaged(self, segment: int, offset: int, what: str) -> StoreDamaged:
@@ -459,7 +467,7 @@ class Segments:
 
 
 def _parse_packet_header(header: bytes, salt: int) -> _PacketHeader | None:
-    """A packet's header, if these bytes are one."""
+    """The header of a packet; None if these bytes are none."""
     if len(header) < _PACKET_HEADER.size:
         return None
     magic, *fields, checksum = _PACKET_HEADER.unpack(header)
@@ -469,6 +477,7 @@ def _parse_packet_header(header: bytes, salt: int) -> _PacketHeader | None:
 
 
 def _read_payload(file: BinaryIO, header: _PacketHeader, salt: int) -> bytes | None:
+    """The payload that follows a header; None unless it is whole."""
     payload = file.read(header.length)
     whole = len(payload) == header.length and crc32(payload, salt) == header.payload_crc
     return payload if whole else None
