@@ -27,7 +27,7 @@ class BlockBackend(Backend):
 
     _index: Index
     _head: int
-    _last_time_ns: int  # when the event at the head was recorded
+    _last_time_ns: int  # The event at the head was recorded then.
 
     # --- where the blocks are ---
 

@@ -26,8 +26,8 @@ from zlib import crc32
 from rewind.errors import StoreDamaged
 from rewind.events import Record, decode_key
 
-BLOCK_BYTES_MAX = 16 * 1024  # takes 7 us to verify; a record that is larger is a block of its own
-BLOCKS_READ_MAX = 512  # one read of a stream looks into no more, which takes a few milliseconds
+BLOCK_BYTES_MAX = 16 * 1024  # Verifying it takes 7 us. A larger record is a block of its own.
+BLOCKS_READ_MAX = 512  # A read of a stream looks into no more: a few milliseconds.
 
 _HEADER_OF_ONE = struct.Struct("<III")
 

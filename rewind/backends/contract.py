@@ -38,11 +38,11 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
     append_ids: AppendIds = ()
 
     def __post_init__(self) -> None:
-        # The ends alone, since every commit comes this way: whoever numbers records counts up.
+        # Only the ends are compared: every commit comes this way, and whoever numbers records counts up.
         after, records, append_ids = self.after, self.records, self.append_ids
         last = after + len(records)
         assert records, "a commit has records"
-        assert records[0].event.position == after + 1, "a commit begins behind its head"
+        assert records[0].event.position == after + 1, "a commit begins after its head"
         assert records[-1].event.position == last, "the positions of a commit have no hole"
         assert not append_ids or (after < append_ids[0][1] and append_ids[-1][2] <= last)
 
@@ -89,7 +89,7 @@ class Backend(Protocol):
         """
 
     def settle(self) -> None:
-        """Do what was left to do after a commit, now that it is acknowledged.
+        """Do what an acknowledgement need not wait for, once the commit is acknowledged.
 
         Every other method sees a commit whole without it.
         """

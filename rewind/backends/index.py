@@ -63,8 +63,8 @@ class BlockSource(Protocol):
         """Some bytes of the block at an address, not verified, or fewer where it is shorter."""
 
 
-# First version, last version, first position; offset, length and checksum of the piece, where a length
-# of 0 is a run of several events; address of the block. A plain tuple, because it is made for each run.
+# A run is first version, last version, first position; offset, length and checksum of its piece, where
+# a length of 0 means several events; address of the block. A plain tuple is the fastest to make.
 _Run = tuple[int, int, int, int, int, int, bytes]
 
 
@@ -96,8 +96,8 @@ class Index:
         """What one commit adds. ``addresses``: last position and address of each of its blocks, in order."""
         own_prefix = self._own_prefix
         entries: list[tuple[bytes, bytes]] = []
-        # Of each stream the run that may go on: its first record, how many records, where the first
-        # begins in its block, the address of that block.
+        # Each stream's last run, which the next record may continue: its first record, how many
+        # records, the offset of the first in its block, the address of that block.
         runs: dict[str, tuple[Record, int, int, bytes]] = {}
         next_address = iter(addresses).__next__
         last = offset = 0
@@ -188,7 +188,7 @@ class Index:
             if length:
                 records = (piece_at(address, offset, length),)
                 if crc32(records[0], first & 0xFFFFFFFF) != checksum:
-                    self._source.block_at(address)  # raises by itself if the block is damaged
+                    self._source.block_at(address)  # It raises by itself if the block is damaged.
                     raise self.damaged(f"position {first} is not where it is said to be")
             else:
                 block = block or self._source.block_at(address)

@@ -31,9 +31,9 @@ from rewind.events import decode_key, own_id_prefix
 
 # A larger buffer means fewer compactions, but each of them holds writes up for longer.
 WRITE_BUFFER_BYTES = 32 * 1024 * 1024
-BLOCK_CACHE_BYTES = 32 * 1024 * 1024  # holds the tables' index blocks that a working set needs
-TABLE_FILE_BYTES = 8 * 1024 * 1024  # 10 million small events then need fewer files than it may open
-BLOOM_BITS = 10  # 1 % false positives: looking up a new stream or id takes 2 us and reads no disk
+BLOCK_CACHE_BYTES = 32 * 1024 * 1024  # It holds the index blocks of the tables in use.
+TABLE_FILE_BYTES = 8 * 1024 * 1024  # 10 million small events need fewer files than it may open.
+BLOOM_BITS = 10  # 1 % false positives: a new stream or id costs 2 us and no read of the disk.
 
 _BLOCK = b"e"
 _BLOCK_STOP = after_prefix(_BLOCK)

@@ -28,13 +28,13 @@ class MemoryBackend(Backend):
     def __init__(self, store_id: uuid.UUID | None = None) -> None:
         self.store_id = store_id or uuid.uuid4()
         self._own_prefix = own_id_prefix(self.store_id)
-        self._records: list[bytes] = []  # position n is at index n - 1
+        self._records: list[bytes] = []  # The record of position n is at index n - 1.
         self._last_time_ns = 0
-        self._streams: dict[str, list[int]] = {}  # the position of version n is at index n - 1
-        self._names: list[bytes] = []  # in UTF-8, sorted
+        self._streams: dict[str, list[int]] = {}  # The position of version n is at index n - 1.
+        self._names: list[bytes] = []  # The streams' names in UTF-8, sorted.
         self._ids: dict[bytes, int] = {}
         self._appends: dict[bytes, tuple[int, int]] = {}
-        self._append_ids: list[AppendId] = []  # sorted by position
+        self._append_ids: list[AppendId] = []  # The same rows, sorted by position.
 
     def last(self) -> tuple[int, int]:
         return len(self._records), self._last_time_ns

@@ -53,7 +53,7 @@ def open_backend(url: str, store_id: UUID | None = None) -> Backend:
         memory: Backend = _load(scheme)(store_id)
         return memory
     scheme = scheme or scheme_of(path) or default_scheme()
-    # Loaded first, so that a missing driver leaves no directory behind.
+    # The driver comes first, so that a missing one leaves no directory behind.
     backend_class = _load(scheme)
     with ExitStack() as undo:
         directory = Directory(path, scheme, backend_class.format_version, store_id)

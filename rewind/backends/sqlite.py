@@ -38,10 +38,10 @@ from rewind.backends.verify import check_records
 from rewind.errors import Behind, StoreDamaged, StoreError, StoreFailed, StoreNotPermitted
 from rewind.events import Record, decode_event, decode_key, own_id_prefix
 
-CACHE_BYTES = 16 * 1024 * 1024  # holds the upper pages of every index of 10 million events
-CHECKPOINT_BYTES = 8 * 1024 * 1024  # so many bytes of records make a -wal file of about 30 MiB
-WAL_FILE_BYTES = 64 * 1024 * 1024  # a -wal file that grew under a long reader is cut back to this
-BUSY_SECONDS = 5.0  # a shell that holds a lock for longer is a mistake
+CACHE_BYTES = 16 * 1024 * 1024  # It holds the upper pages of every index of 10 million events.
+CHECKPOINT_BYTES = 8 * 1024 * 1024  # So many bytes of records make a -wal file of about 30 MiB.
+WAL_FILE_BYTES = 64 * 1024 * 1024  # A -wal file that grew under a long reader is cut back to this.
+BUSY_SECONDS = 5.0  # A shell that holds a lock for longer is a mistake.
 
 Settings = Mapping[str, int | str]
 
@@ -50,10 +50,10 @@ Settings = Mapping[str, int | str]
 _DURABLE: Settings = {
     "journal_mode": "wal",
     "synchronous": 2,
-    "fullfsync": 1,  # on macOS a sync must pass the drive's cache, too
+    "fullfsync": 1,  # On macOS a sync must pass the drive's cache, too.
     "checkpoint_fullfsync": 1,
     "cache_size": -CACHE_BYTES // 1024,
-    "wal_autocheckpoint": 0,  # SQLite's own ignores a failed sync, so ``commit`` makes them
+    "wal_autocheckpoint": 0,  # SQLite's own checkpoint ignores a failed sync; ``commit`` makes ours.
     "journal_size_limit": WAL_FILE_BYTES,
 }
 
@@ -142,7 +142,7 @@ class SQLiteBackend(Backend):
         self._own_prefix = own_id_prefix(self.store_id)
         self._file = directory.path / "events.sqlite"
         self._failed = False
-        self._unchecked_bytes = 0  # of the records committed since the last checkpoint
+        self._unchecked_bytes = 0  # The records since the last checkpoint have so many.
         with translated(self._file), ExitStack() as undo:
             self._db = connect(self._file, create=directory.created)
             undo.callback(self._db.close)
@@ -338,7 +338,7 @@ class SQLiteBackend(Backend):
     ) -> Iterator[tuple[Any, ...]]:
         """The rows of a query. Raises ``StoreDamaged`` for other types: damage can change them."""
         self._refuse_if_failed()
-        # Closed also when the caller stops early: an open statement would hold up checkpoints.
+        # It is closed also when the caller stops early: an open statement would hold up checkpoints.
         with translated(self._file), closing(self._db.execute(query, values)) as cursor:
             for row in cursor:
                 if types is not None and tuple(map(type, row)) != types:
@@ -465,8 +465,8 @@ def connect(file: Path, create: bool) -> sqlite3.Connection:
         f"{file.absolute().as_uri()}?mode={'rwc' if create else 'rw'}",
         uri=True,
         timeout=BUSY_SECONDS,
-        isolation_level=None,  # this module begins and ends transactions itself
-        check_same_thread=False,  # one thread at a time uses it, but not always the same one
+        isolation_level=None,  # This module begins and ends transactions itself.
+        check_same_thread=False,  # One thread at a time uses it, but not always the same one.
     )
 
 

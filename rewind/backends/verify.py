@@ -14,7 +14,8 @@ from rewind.backends.contract import Backend
 from rewind.errors import StoreDamaged
 from rewind.events import Event, decode_event, own_id_position, own_id_prefix
 
-_PAGE = 1_000  # a check holds no more records at a time, nor more bytes than the next
+# A check holds at most so many records, and so many bytes, at a time.
+_PAGE = 1_000
 _PAGE_BYTES = 4 * 1024 * 1024
 
 

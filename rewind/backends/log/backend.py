@@ -3,7 +3,7 @@
 ::
 
     PATH/segments/...       every event, in checksummed packets (segments.py): this is the store
-    PATH/index-leveldb/     where each is found; made from the segments, and made again when in doubt
+    PATH/index-leveldb/     leads to each event; made from the segments, and made again when in doubt
     PATH/index-sqlite/      the same index, where plyvel is not installed
 
     index.py's keys, and    f <last position of a block> -> segment, offset, length
@@ -43,7 +43,7 @@ from rewind.backends.opening import default_scheme
 from rewind.errors import Behind, StoreDamaged, StoreError, StoreFailed, StoreNotPermitted
 from rewind.events import Record, decode_event, decode_key, own_id_prefix
 
-REPLAY_ENTRIES = 20_000  # a replay writes so many index entries at once, a few MiB
+REPLAY_ENTRIES = 20_000  # A replay writes so many index entries at once, a few MiB.
 
 _BLOCK = b"f"
 _BLOCK_STOP = after_prefix(_BLOCK)

@@ -60,11 +60,11 @@ from rewind.backends.directory import sync_directory, translate
 from rewind.errors import StoreDamaged, StoreFailed, StoreForeign
 from rewind.events import Record
 
-SEGMENT_BYTES = 64 * 1024 * 1024  # is copied or searched in a second; 16,000 make a terabyte
-OPEN_FILES_MAX = 64  # segments are open for reading, far below the usual limit of 1,024 files
-ZEROS_BYTES = 256 * 1024  # fewer zeros pay less, more of them delay the commit that writes them
-SMALL_COMMIT_BYTES = ZEROS_BYTES // 4  # a larger commit takes its time for its own bytes
-READ_AHEAD_BYTES = 1024 * 1024  # a segment that is read through is read in such pieces
+SEGMENT_BYTES = 64 * 1024 * 1024  # It is copied or searched in a second; 16,000 are a terabyte.
+OPEN_FILES_MAX = 64  # More segments are not kept open for reading: 1,024 files is a usual limit.
+ZEROS_BYTES = 256 * 1024  # Fewer zeros pay less; more delay the commit that writes them.
+SMALL_COMMIT_BYTES = ZEROS_BYTES // 4  # A larger commit takes its time for its own bytes.
+READ_AHEAD_BYTES = 1024 * 1024  # A segment that is read through is read in such pieces.
 
 _SEGMENT_MAGIC = b"Rewind segment 1"
 _SEGMENT_HEADER = struct.Struct("<16s16sQII")
@@ -80,7 +80,10 @@ log = logging.getLogger("rewind")
 
 
 class BlockAddress(NamedTuple):
-    """Where the block ending at position ``last`` is: segment (its first position), offset, length."""
+    """Where the block ending at position ``last`` lies.
+
+    ``segment``: the first position of its segment. ``offset`` and ``length``: bytes in that file.
+    """
 
     last: int
     segment: int
@@ -120,10 +123,11 @@ class Segments:
         self._store_id = store_id
         self._readers: dict[int, int] = {}  # segment -> file descriptor, oldest first
         self._writer = -1
-        self._salt = 0  # of the last segment, as are the next two
-        self._end = 0  # where its last commit ends
-        self._size = 0  # where its file ends: zeros may lie between
-        self._broken = False  # nobody knows what a commit that failed has left at the end
+        # The last segment: its salt, the end of its last commit, and the end of its file. Zeros may
+        # lie between the two ends.
+        self._salt = self._end = self._size = 0
+        # True while a commit is written, and for good if that fails: nobody knows what it has left.
+        self._broken = False
         try:
             if create:
                 path.mkdir(exist_ok=True)
