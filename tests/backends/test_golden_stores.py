@@ -34,6 +34,8 @@ def test_a_golden_store_holds_what_was_written(golden: tuple[str, dict[str, Any]
     assert [list(row) for row in backend.streams("", "", 10**6)] == held["streams"]
     spans = {bytes.fromhex(id): (first, last) for id, first, last in held["append_ids"]}
     assert backend.appends(spans) == spans
+    by_position = [(id, *span) for id, span in sorted(spans.items(), key=lambda row: row[1])]
+    assert backend.append_ids(0, len(records)) == by_position
     backend.close()
 
 
