@@ -89,8 +89,7 @@ class Reads:
     A request is in its connection's queue, among the waiting reads, or, if it is an append whose
     turn has come, carried into the next batch. Between two calls this holds: a peer that has a queue
     is in the rotation exactly once, and no other peer is; a queue is empty only if its peer was
-    forgotten or has an append carried; and nothing behind a carried append is looked at before
-    ``take_carried``.
+    forgotten; and nothing behind a carried append is looked at before ``take_carried``.
 
     At shutdown ``end_waiting`` gives every waiting read its turn, in which it is answered with what
     there is, ``serve`` goes on as before, and ``refuse_rest`` answers what had no turn in time with
@@ -176,7 +175,7 @@ class Reads:
                 continue
             moved = True
             carried = bool(queue.entries) and self._serve_one(queue)
-            if not queue.entries and not carried:
+            if not queue.entries:
                 del self.queues[peer]
             elif carried:
                 skipped.append(peer)

@@ -1,0 +1,418 @@
+"""Queues, the rotation and waiting reads: no sockets, and a clock that the test moves."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from appends import append, event
+
+from rewind.answers import About, answer_appends, appends_in
+from rewind.backends.memory import Store as MemoryStore
+from rewind.daemon.reads import PIECE_EVENTS, QUEUED_MAX, RETRY_S_MAX, RETRY_S_MIN, Reads
+from rewind.store import Store
+from rewind.wire.envelope import Request, decode_request
+from rewind.wire.native import WAITING_READS_MAX, Read
+from rewind.wire.old import id_text
+
+pack, unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
+
+
+class FakePeers:
+    """What was sent to whom; peers that take nothing, and peers that are gone."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[bytes, list[bytes]]] = []
+        self.slow: set[bytes] = set()
+        self.gone: set[bytes] = set()
+        self.blocked = False
+        self.takes: dict[bytes, int] = {}  # how many replies more until a peer is slow
+
+    def ready(self, peer: bytes) -> bool:
+        return peer not in self.slow
+
+    def send(self, message: Sequence[bytes]) -> bool:
+        peer = message[0]
+        if peer in self.gone:
+            return False
+        self.sent.append((peer, list(message[1:])))
+        if peer in self.takes:
+            self.takes[peer] -= 1
+            if self.takes[peer] == 0:
+                self.slow.add(peer)
+        return True
+
+    def flush(self) -> bool:
+        return False
+
+
+class Room:
+    """A store in memory, its Reads, and the server's turn without its sockets."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.store = Store(MemoryStore())
+        self.peers = FakePeers()
+        about = About({}, 1_000, False)
+        self.reads = Reads(self.store, about, self.peers, lambda: self.now_s)
+
+    def ask(self, peer: bytes, *frames: bytes) -> None:
+        """What the server does with a request that is no append."""
+        self.reads.enqueue(self.request(peer, *frames), sum(map(len, frames)))
+
+    def read(self, peer: bytes, request_id: bytes, **body: Any) -> None:
+        self.ask(peer, b"READ", request_id, pack(body))
+
+    def append(self, peer: bytes, request_id: bytes, stream: str = "s") -> None:
+        """An append that arrives behind a read."""
+        body = {"events": [[None, stream, "t", [], {}, request_id]]}
+        self.ask(peer, b"APPEND", request_id, pack(body))
+
+    def request(self, peer: bytes, *frames: bytes) -> Request:
+        return decode_request([peer, *frames])
+
+    def fill(self, *streams: str) -> None:
+        """Events that are there before."""
+        self.store.append([append(*(event(stream) for stream in streams))])
+
+    def commit(self, *more: Request) -> list[Any]:
+        """A batch: what is carried, then what has just arrived."""
+        batch = [*self.reads.take_carried(), *more]
+        outcomes, records = self.store.append(appends_in(batch)) if batch else ([], [])
+        left = iter(outcomes)
+        for request in batch:
+            if not self.peers.send(answer_appends(request, left)):
+                self.reads.forget(request.peer)
+        return records
+
+    def turn(self, *more: Request, seconds: float = 0.0) -> None:
+        self.reads.wake(self.commit(*more))
+        self.reads.serve(self.now_s + seconds)
+
+    def answered(self) -> list[bytes]:
+        """The request ids answered since the last look, in order."""
+        ids = [frames[1] for _, frames in self.peers.sent]
+        self.peers.sent.clear()
+        return ids
+
+
+@pytest.fixture
+def room() -> Room:
+    return Room()
+
+
+# --- the rotation ----------------------------------------------------------------
+
+
+def test_connections_take_turns_one_request_each(room: Room) -> None:
+    for n in range(3):
+        for peer in (b"a", b"b", b"c"):
+            room.read(peer, peer + b"%d" % n)
+    room.reads.serve(room.now_s + 1)
+    wanted = [b"a0", b"b0", b"c0", b"a1", b"b1", b"c1", b"a2", b"b2", b"c2"]
+    assert room.answered() == wanted
+    assert not room.reads.pending and not room.reads.busy and room.reads.due_s() is None
+
+
+def test_when_the_time_is_up_the_next_call_goes_on_with_the_next_connection(room: Room) -> None:
+    for peer in (b"a", b"b", b"c"):
+        for n in range(2):
+            room.read(peer, peer + b"%d" % n)
+    answered = []
+    for _ in range(6):
+        assert room.reads.busy
+        room.reads.serve(room.now_s)  # the time is up after the first one
+        answered += room.answered()
+    assert answered == [b"a0", b"b0", b"c0", b"a1", b"b1", b"c1"]
+    assert not room.reads.pending
+
+
+def test_a_peer_that_takes_nothing_is_passed_over_until_it_does(room: Room) -> None:
+    room.peers.slow.add(b"slow")
+    room.read(b"slow", b"1")
+    room.read(b"quick", b"2")
+    room.reads.serve(room.now_s + 1)
+    assert room.answered() == [b"2"]
+    room.reads.serve(room.now_s + 1)
+    assert room.reads.stuck and not room.reads.busy
+    assert room.reads.due_s() == pytest.approx(room.now_s + 2 * RETRY_S_MIN)
+    for _ in range(20):
+        room.reads.serve(room.now_s + 1)
+    assert room.reads.due_s() == pytest.approx(room.now_s + RETRY_S_MAX)
+    room.peers.slow.clear()
+    room.reads.serve(room.now_s + 1)
+    assert room.answered() == [b"1"] and not room.reads.stuck
+
+
+def test_too_many_requests_behind_a_read_are_refused_and_the_others_kept(room: Room) -> None:
+    for n in range(QUEUED_MAX + 1):
+        room.read(b"a", b"%d" % n, limit=0)
+    ((peer, (status, request_id, body)),) = room.peers.sent
+    assert (peer, status, request_id) == (b"a", b"ERROR", b"%d" % QUEUED_MAX)
+    assert unpack(body)["code"] == "overloaded"
+    room.answered()
+    room.reads.serve(room.now_s + 1)
+    assert room.answered() == [b"%d" % n for n in range(QUEUED_MAX)]
+
+
+def test_a_mistake_is_answered_when_its_turn_comes(room: Room) -> None:
+    room.read(b"a", b"1", limit=0)
+    room.read(b"a", b"2", id=bytes(16))
+    room.ask(b"a", b"FROB", b"3", pack({}))
+    room.turn(seconds=1)
+    assert [frames[:2] for _, frames in room.peers.sent] == [
+        [b"OK", b"1"],
+        [b"ERROR", b"2"],
+        [b"ERROR", b"3"],
+    ]
+
+
+# --- appends behind a read -----------------------------------------------------------
+
+
+def test_an_append_behind_a_read_waits_for_its_turn_and_is_carried(room: Room) -> None:
+    room.read(b"a", b"1")
+    room.append(b"a", b"2")
+    room.read(b"a", b"3")
+    room.reads.serve(room.now_s + 1)
+    assert room.answered() == [b"1"]
+    assert room.reads.busy
+    (carried,) = room.reads.take_carried()
+    assert carried.request_id == b"2"
+    assert room.reads.take_carried() == []
+
+
+def test_what_comes_behind_an_append_sees_it(room: Room) -> None:
+    for n in (1, 3, 5):
+        room.read(b"a", b"%d" % n, limit=0)
+        room.append(b"a", b"%d" % (n + 1))
+    room.read(b"a", b"7", limit=0)
+    heads = {}
+    for _ in range(4):
+        room.turn(seconds=1)
+        heads.update({frames[1]: unpack(frames[2]).get("head") for _, frames in room.peers.sent})
+    assert heads == {b"1": 0, b"2": None, b"3": 1, b"4": None, b"5": 2, b"6": None, b"7": 3}
+
+
+def test_carried_appends_come_before_what_arrives_later(room: Room) -> None:
+    room.read(b"a", b"1")
+    room.append(b"a", b"2")
+    room.turn()
+    room.turn()
+    room.answered()
+    later = {"events": [[None, "s", "t", [], {}, b"later"]]}
+    room.turn(room.request(b"b", b"APPEND", b"3", pack(later)))
+    assert room.answered() == [b"2", b"3"]
+
+
+def test_reads_are_not_served_while_an_append_is_carried(room: Room) -> None:
+    room.append(b"a", b"1")
+    room.reads.serve(room.now_s + 1)
+    with pytest.raises(AssertionError):
+        room.reads.serve(room.now_s + 1)
+
+
+# --- reads that wait -------------------------------------------------------------------
+
+
+def test_a_waiting_read_is_woken_by_its_stream_and_no_other(room: Room) -> None:
+    room.read(b"a", b"s", stream="s", wait_ms=1_000)
+    room.read(b"b", b"any", wait_ms=1_000)
+    room.turn(seconds=1)
+    assert room.answered() == [] and not room.reads.pending
+    assert room.reads.due_s() == room.now_s + 1
+    other = {"events": [[None, "other", "t", [], {}, b""]]}
+    room.turn(room.request(b"c", b"APPEND", b"1", pack(other)), seconds=1)
+    assert room.answered() == [b"1", b"any"]
+    mine = {"events": [[None, "s", "t", [], {}, b""]]}
+    room.turn(room.request(b"c", b"APPEND", b"2", pack(mine)), seconds=1)
+    assert room.answered() == [b"2", b"s"]
+    assert room.reads.due_s() is None
+
+
+def test_a_waiting_read_that_an_event_does_not_match_goes_on_waiting_from_there(
+    room: Room,
+) -> None:
+    room.read(b"a", b"w", types=["wanted"], wait_ms=1_000)
+    room.turn(seconds=1)
+    for _ in range(3):
+        other = {"events": [[None, "s", "other", [], {}, b""]]}
+        room.turn(room.request(b"c", b"APPEND", b"1", pack(other)), seconds=1)
+    assert room.answered() == [b"1"] * 3
+    (waiting,) = room.reads._waiting
+    assert waiting.query.after == 3 and waiting.deadline_s == room.now_s + 1
+
+
+def test_a_waiting_read_is_answered_empty_when_its_time_is_up(room: Room) -> None:
+    room.read(b"a", b"w", wait_ms=1_000)
+    room.turn(seconds=1)
+    room.now_s += 0.999
+    room.turn(seconds=1)
+    assert room.answered() == []
+    room.now_s += 0.001
+    room.turn(seconds=1)
+    ((_, (status, request_id, body, chunk)),) = room.peers.sent
+    assert (status, request_id, unpack(body)["count"], chunk) == (b"OK", b"w", 0, b"\x90")
+
+
+@pytest.mark.parametrize("body", [{"limit": 0}, {"until": 0}, {"after": 0, "until": 1}], ids=str)
+def test_a_read_that_nothing_can_come_for_does_not_wait(room: Room, body: Any) -> None:
+    room.fill("s")
+    room.read(b"a", b"1", **body, wait_ms=1_000)
+    room.turn(seconds=1)
+    assert room.answered() == [b"1"]
+
+
+def test_a_waiting_read_holds_up_nothing_of_its_connection(room: Room) -> None:
+    room.read(b"a", b"w", wait_ms=1_000)
+    room.append(b"a", b"1")
+    room.read(b"a", b"2", limit=0)
+    room.turn(seconds=1)
+    room.turn(seconds=1)
+    assert room.answered() == [b"1", b"w", b"2"]
+
+
+def test_one_waiting_read_too_many_is_refused(room: Room) -> None:
+    for n in range(WAITING_READS_MAX + 1):
+        room.read(b"%d" % n, b"%d" % n, wait_ms=1_000)
+    room.turn(seconds=1)
+    ((_, (status, request_id, body)),) = room.peers.sent
+    assert (status, request_id) == (b"ERROR", b"%d" % WAITING_READS_MAX)
+    assert unpack(body)["code"] == "overloaded"
+
+
+# --- gorewind's answers -----------------------------------------------------------------
+
+
+def test_a_half_sent_gorewind_answer_goes_on_where_its_reader_stopped(room: Room) -> None:
+    count = PIECE_EVENTS + 50
+    room.fill(*["s"] * count)
+    ids = [id_text(e.id_bytes) for e in room.store.read(Read()).events]
+    room.ask(b"a", b"QUERY", b"s", b"", b"")
+    room.ask(b"a", b"READ", b"behind", pack({"limit": 0}))
+    room.peers.takes[b"a"] = 10
+    room.turn(seconds=1)
+    assert len(room.peers.sent) == 10
+    room.turn(seconds=1)
+    assert len(room.peers.sent) == 10 and room.reads.stuck
+    room.peers.slow.clear()
+    room.turn(seconds=0)
+    assert len(room.peers.sent) == 10 + PIECE_EVENTS
+    room.turn(seconds=1)
+    *events, end, behind = [frames for _, frames in room.peers.sent]
+    assert events == [[b"EVENT", id, b"d"] for id in ids]
+    assert end == [b"END"] and behind[:2] == [b"OK", b"behind"]
+
+
+# --- peers that are gone, and the end ----------------------------------------------------
+
+
+def test_what_a_vanished_peer_asked_for_is_forgotten(room: Room) -> None:
+    room.fill("s")
+    for n in range(3):
+        room.read(b"gone", b"%d" % n)
+    room.ask(b"gone-too", b"QUERY", b"s", b"", b"")
+    room.read(b"gone-too", b"4")
+    room.read(b"here", b"5")
+    room.peers.gone.update({b"gone", b"gone-too"})
+    room.turn(seconds=1)
+    assert room.answered() == [b"5"]
+    assert not room.reads.queues and not room.reads.pending
+
+
+def test_a_peer_that_vanishes_before_the_reply_to_its_append_is_forgotten(room: Room) -> None:
+    room.append(b"gone", b"1")
+    room.read(b"gone", b"2")
+    room.turn(seconds=1)
+    room.peers.gone.add(b"gone")
+    room.turn(seconds=1)
+    assert room.store.head == 1 and room.answered() == []
+    assert not room.reads.queues
+
+
+def test_at_the_end_waiting_reads_are_answered_and_no_other_read_waits(room: Room) -> None:
+    for n in range(3):
+        room.read(b"%d" % n, b"%d" % n, wait_ms=1_000)
+    room.turn(seconds=1)
+    room.reads.end_waiting()
+    assert room.reads.pending
+    room.read(b"late", b"3", wait_ms=1_000)
+    room.turn(seconds=1)
+    assert room.answered() == [b"0", b"1", b"2", b"3"]
+    assert not room.reads.pending
+
+
+# --- the invariant ------------------------------------------------------------------------
+
+
+def check(room: Room) -> None:
+    reads = room.reads
+    assert sorted(reads._rotation) == sorted(reads.queues), "in the rotation exactly once"
+    for peer, queue in reads.queues.items():
+        assert queue.entries or peer in room.peers.gone, peer
+        assert queue.size == sum(size for _, size in queue.entries), peer
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, secrets.randbits(32)])
+def test_random_requests_are_all_answered_in_order_and_the_invariant_holds(seed: int) -> None:
+    print("seed", seed)
+    choose = random.Random(seed)
+    room = Room()
+    peers = [b"p%d" % n for n in range(6)]
+    asked: dict[bytes, list[bytes]] = defaultdict(list)
+    arrived: list[Request] = []
+    for n in range(2_000):
+        peer, request_id = choose.choice(peers), b"%d" % n
+        kind = choose.random()
+        if kind < 0.25:
+            room.read(peer, request_id, limit=choose.randrange(3))
+            asked[peer].append(request_id)
+        elif kind < 0.5:
+            body = {"events": [[None, choose.choice("st"), "t", [], {}, b""]]}
+            request = room.request(peer, b"APPEND", request_id, pack(body))
+            asked[peer].append(request_id)
+            if peer in room.reads.queues:
+                room.reads.enqueue(request, 10)
+            else:
+                arrived.append(request)
+        elif kind < 0.6:
+            after, wait_ms = choose.randrange(300), choose.randrange(1, 3_000)
+            room.read(peer, b"w" + request_id, after=after, wait_ms=wait_ms)
+        elif kind < 0.65:
+            room.ask(peer, b"QUERY", b"s", b"", b"")
+        elif kind < 0.7:
+            room.peers.takes[peer] = choose.randrange(1, 20)
+        elif kind < 0.75:
+            room.peers.slow.clear()
+        elif kind < 0.77:
+            room.peers.gone.add(peer)
+        else:
+            room.now_s += choose.random()
+            records = room.commit(*arrived)
+            arrived.clear()
+            check(room)
+            room.reads.wake(records)
+            check(room)
+            room.reads.serve(room.now_s + choose.choice([-1, 1]))
+        check(room)
+    room.peers.slow.clear()
+    room.peers.takes.clear()
+    room.turn(*arrived)
+    room.reads.end_waiting()
+    check(room)
+    while room.reads.pending:
+        room.turn(seconds=1)
+        check(room)
+    for peer in set(peers) - room.peers.gone:
+        answered = [
+            frames[1]
+            for to, frames in room.peers.sent
+            if to == peer and frames[0] == b"OK" and frames[1].isdigit()
+        ]
+        assert answered == asked[peer], peer
+    assert not room.reads.queues and not room.reads._waiting
