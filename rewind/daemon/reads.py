@@ -314,7 +314,8 @@ class Reads:
     def refuse_rest(self) -> None:
         """Answer what has not had its turn with ``shutting_down``."""
         for queue in self.queues.values():
-            for entry, _ in queue.entries:
+            while queue.entries:  # sending to a peer that is gone empties its queue
+                entry, _ = queue.entries.popleft()
                 request = entry if isinstance(entry, Request) else entry.request
                 refusal = ShuttingDown("the daemon is stopping")
                 self._send(replies.encode_error(request, refusal))

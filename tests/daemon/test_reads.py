@@ -347,6 +347,16 @@ def test_at_the_end_waiting_reads_are_answered_and_no_other_read_waits(room: Roo
     assert not room.reads.pending
 
 
+def test_at_the_end_what_had_no_turn_is_refused_unless_its_peer_is_gone(room: Room) -> None:
+    for peer in (b"gone", b"here"):
+        room.read(peer, peer + b"1")
+        room.append(peer, peer + b"2")
+    room.peers.gone.add(b"gone")
+    room.reads.refuse_rest()
+    codes = {frames[1]: unpack(frames[2])["code"] for _, frames in room.peers.sent}
+    assert codes == {b"here1": "shutting_down", b"here2": "shutting_down"}
+
+
 # --- the invariant ------------------------------------------------------------------------
 
 
