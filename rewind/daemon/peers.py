@@ -5,7 +5,7 @@ replies are bounded by the socket's high-water mark, large ones by asking ZeroMQ
 has let go of the buffer. A peer whose pipe is full gets a small outbox; when that is full too, what
 waits for it is thrown away and said once in the log. A peer that is gone is forgotten.
 
-Who is ready for more is decided here; what to send, in server.py.
+Who is ready for more is decided here. What to send is not: see server.py and reads.py.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import zmq
 
 from rewind.wire.messages import sender
 
-PIPE_MESSAGES_MAX = 1_000  # small replies ZeroMQ holds for one peer: at most 16 MB
-LARGE_BYTES = 16 * 1024  # from here on a reply is counted in bytes, without being copied
+PIPE_MESSAGES_MAX = 1_000  # ZeroMQ holds so many small replies for one peer: at most 16 MB
+LARGE_BYTES = 16 * 1024  # a reply of this size is counted in bytes, and not copied
 UNSENT_BYTES_MAX = 8 * 1024 * 1024  # large replies under way to one peer; one may be this large
 OUTBOX_MESSAGES_MAX = 1_000  # replies kept for a peer whose pipe is full
 OUTBOX_BYTES_MAX = 1024 * 1024
-SWEPT = 4  # peers looked at whenever one is added: more leave the table than enter it
-DEAF_MAX = 1_024  # peers remembered as not reading, so that each is logged once
+SWEEP_PEERS = 4  # an insert also examines four entries: more peers leave the table than enter
+NOT_READING_MAX = 1_024  # peers remembered as not reading, so that each is logged once
 
 NOW = int(zmq.DONTWAIT)
 MORE = int(zmq.SNDMORE | zmq.DONTWAIT)
@@ -43,11 +43,11 @@ class Peers:
     """The sending side of a ROUTER socket with ROUTER_MANDATORY set."""
 
     def __init__(self, router: zmq.Socket[bytes]) -> None:
-        router.copy_threshold = 0  # else pyzmq copies what is below 64 KiB, tracked or not
+        router.copy_threshold = 0  # pyzmq would copy what is below 64 KiB, tracked or not
         self._send = sender(router)
         self._outboxes: dict[bytes, _Outbox] = {}
         self._unsent: dict[bytes, deque[tuple[zmq.MessageTracker, int]]] = {}
-        self._deaf: OrderedDict[bytes, None] = OrderedDict()
+        self._not_reading: OrderedDict[bytes, None] = OrderedDict()
 
     @property
     def blocked(self) -> bool:
@@ -56,10 +56,10 @@ class Peers:
 
     def ready(self, peer: bytes) -> bool:
         """Whether this peer takes what is sent to it."""
-        return peer not in self._outboxes and not self.behind(peer)
+        return peer not in self._outboxes and not self.saturated(peer)
 
-    def behind(self, peer: bytes) -> bool:
-        """Whether as many bytes of large replies as may be are still to be taken by this peer."""
+    def saturated(self, peer: bytes) -> bool:
+        """Whether as many bytes of large replies as may be are under way to this peer."""
         unsent = self._unsent.get(peer)
         if unsent is None:
             return False
@@ -78,7 +78,7 @@ class Peers:
         try:
             self._send_now(message)
         except zmq.Again:
-            if peer in self._deaf:
+            if peer in self._not_reading:
                 return False
             self._outboxes[peer] = outbox = _Outbox()
             return self._keep(peer, outbox, message)
@@ -88,8 +88,8 @@ class Peers:
             self._forget(peer)
             return False
         else:
-            if self._deaf:
-                self._deaf.pop(peer, None)
+            if self._not_reading:
+                self._not_reading.pop(peer, None)
         return True
 
     def flush(self) -> bool:
@@ -112,7 +112,7 @@ class Peers:
         return moved
 
     def _send_now(self, message: Sequence[bytes]) -> None:
-        """All frames, or the first raises: ROUTER decides at the identity."""
+        """Send all frames, or raise at the first: a ROUTER decides at the identity."""
         send = self._send
         size = sum(map(len, message))
         for frame in message[:-1]:
@@ -123,7 +123,7 @@ class Peers:
         # ZeroMQ lets go of the last frame when the whole message has left, or its peer has.
         tracker = send(message[-1], NOW, copy=False, track=True)
         assert tracker is not None
-        for other in list(islice(self._unsent, SWEPT)):  # so that those who left are forgotten
+        for other in list(islice(self._unsent, SWEEP_PEERS)):  # forgets those who left
             self.ready(other)
         self._unsent.setdefault(message[0], deque()).append((tracker, size))
 
@@ -138,12 +138,12 @@ class Peers:
             len(outbox.messages),
         )
         del self._outboxes[peer]
-        self._deaf[peer] = None
-        if len(self._deaf) > DEAF_MAX:
-            self._deaf.popitem(last=False)
+        self._not_reading[peer] = None
+        if len(self._not_reading) > NOT_READING_MAX:
+            self._not_reading.popitem(last=False)
         return False
 
     def _forget(self, peer: bytes) -> None:
         self._outboxes.pop(peer, None)
         self._unsent.pop(peer, None)
-        self._deaf.pop(peer, None)
+        self._not_reading.pop(peer, None)

@@ -3,21 +3,19 @@
     drain what has arrived -> decode -> plan -> one durable commit -> replies in order of arrival
     -> feeds -> what the store has left to do -> half a millisecond of reads, round robin
 
-While one commit syncs, the next group queues in ZeroMQ: that is the whole of group commit, without
-a delay to tune. The poll's time-out (parked reads, heartbeats, outboxes) is the only clock.
+The appends of a turn are a batch. While it syncs, the next one gathers in ZeroMQ: that is all there
+is to sharing a sync, without a delay to tune. The poll's time-out (waiting reads, heartbeats,
+outboxes) is the only clock. Reads are cut into bounded pieces, so a full scan costs an append about
+three milliseconds at most.
 
-Requests of one connection take effect in the order sent: whatever comes behind a read that still
-waits for its turn queues behind it. Reads are cut into bounded slices, so a full scan costs an
-append about three milliseconds at most, and they are made only as fast as their reader takes them.
-
-Not here: what frames mean (wire/native.py), the rules (store/), signals and exit codes (process.py).
+Not here: what waits for its turn (reads.py), what frames mean (wire/), the rules (store/), signals
+and exit codes (process.py).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import socket
 import time
@@ -44,20 +42,19 @@ from rewind.wire.envelope import Request
 from rewind.wire.messages import receive_routed
 from rewind.wire.native import Appends
 
-GROUP_APPENDS_MAX = 1_024  # with so many no further message is taken: replies would be late
-GROUP_BYTES_MAX = 4 * 1024 * 1024  # a commit of small events stays well below a second
-PART_BYTES = 1_024  # what each append of a message counts besides its bytes, as it is in memory
-RECEIVED_MESSAGES_MAX = 1_000  # requests ZeroMQ holds for one peer before TCP pushes back
+BATCH_APPENDS_MAX = 1_024  # draining stops at so many, since a larger commit delays its replies
+BATCH_BYTES_MAX = 4 * 1024 * 1024  # a commit of small events stays well below a second
+PART_BYTES = 1_024  # an append in a message of several counts this much besides its bytes: memory
+RECEIVED_MESSAGES_MAX = 1_000  # ZeroMQ holds so many requests of a peer, then TCP pushes back
 SUBSCRIPTION_BYTES_MAX = 1_024  # a topic is a stream's name; a longer one drops its connection
-READS_S = 0.0005  # what reads may take of a turn while appends wait, but for the last one begun
-FINISH_S = 1.0  # committing and answering what was received, when asked to stop
-LINGER_MS = 1_000  # sending the last replies
+READS_S = 0.0005  # reads may take so much of a turn, and finish the one begun: appends wait
+FINISH_S = 1.0  # when asked to stop, what was received is committed and answered within it
+LINGER_MS = 1_000  # ZeroMQ has so long to send the last replies
 
 NOW = int(zmq.DONTWAIT)
-# A tuple, because a union would be built anew for every message.
-GROUPED = (Append, Appends, RequestError)  # what goes into a turn's group; all else is a read
-
-logger = logging.getLogger("rewind")
+#: What goes into a turn's batch; all else is a read. A tuple, because a union would be built anew
+#: for every message.
+BATCHED = (Append, Appends, RequestError)
 
 
 class Server:
@@ -102,35 +99,34 @@ class Server:
         self._reads = Reads(self._store, about, self._peers)
 
     def _socket(self, kind: int, received: int, sent: int) -> zmq.Socket[bytes]:
-        made: zmq.Socket[bytes] = self._context.socket(kind)
-        made.setsockopt(zmq.LINGER, LINGER_MS)
-        made.setsockopt(zmq.RCVHWM, received)
-        made.setsockopt(zmq.SNDHWM, sent)
-        made.setsockopt(zmq.TCP_KEEPALIVE, 1)
-        self._poller.register(made, zmq.POLLIN)
-        return made
+        new: zmq.Socket[bytes] = self._context.socket(kind)
+        new.setsockopt(zmq.LINGER, LINGER_MS)
+        new.setsockopt(zmq.RCVHWM, received)
+        new.setsockopt(zmq.SNDHWM, sent)
+        new.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        self._poller.register(new, zmq.POLLIN)
+        return new
 
     def _feed(self, name: str, endpoints: Sequence[str]) -> Feed | None:
         self.endpoints[name] = []
         if not endpoints:
             return None
-        made = self._socket(zmq.XPUB, RECEIVED_MESSAGES_MAX, self._settings.feed_messages)
-        made.setsockopt(zmq.MAXMSGSIZE, SUBSCRIPTION_BYTES_MAX)
-        self._bind_to(made, name, endpoints)
-        return Feed(made)
+        xpub = self._socket(zmq.XPUB, RECEIVED_MESSAGES_MAX, self._settings.feed_messages)
+        xpub.setsockopt(zmq.MAXMSGSIZE, SUBSCRIPTION_BYTES_MAX)
+        self._bind_to(xpub, name, endpoints)
+        return Feed(xpub)
 
-    def _bind_to(self, made: zmq.Socket[bytes], name: str, endpoints: Sequence[str]) -> None:
+    def _bind_to(self, sock: zmq.Socket[bytes], name: str, endpoints: Sequence[str]) -> None:
         self.endpoints[name] = bound = []
         for endpoint in endpoints:
             _refuse_used_ipc(endpoint)
-            made.setsockopt(
-                zmq.IPV6, "[" in endpoint
-            )  # else 127.0.0.1 would be told as ::ffff:127.0.0.1
+            # With IPv6 switched on, LAST_ENDPOINT reports 127.0.0.1 as ::ffff:127.0.0.1.
+            sock.setsockopt(zmq.IPV6, "[" in endpoint)
             try:
-                made.bind(endpoint)
+                sock.bind(endpoint)
             except zmq.ZMQError as error:
                 raise _bind_error(name, endpoint, error) from error
-            last: bytes = made.getsockopt(zmq.LAST_ENDPOINT)  # type: ignore[assignment]
+            last: bytes = sock.getsockopt(zmq.LAST_ENDPOINT)  # type: ignore[assignment]
             bound.append(last.rstrip(b"\0").decode())
 
     # The turn
@@ -159,10 +155,10 @@ class Server:
         return self._wake_write.fileno()
 
     def turn(self, timeout_ms: int | None) -> None:
-        """One turn; waits for something to do at most so long."""
+        """One turn; it waits at most ``timeout_ms`` for something to do, None: for ever."""
         arrived = self._poller.poll(timeout_ms)
-        group = self._drain(arrived)
-        records = self._commit(group)
+        batch = self._drain(arrived)
+        records = self._commit(batch)
         self._feeds.publish(records, time.monotonic())
         self._store.settle()
         self._reads.wake(records)
@@ -170,29 +166,29 @@ class Server:
         self._feeds.heartbeat(self._store.head, time.monotonic())
 
     def _timeout_ms(self) -> int | None:
-        """How long nothing will be due; None: until something arrives."""
+        """How long nothing is due; None: not before something arrives."""
         if self._reads.busy:
             return 0
         due = [s for s in (self._reads.due_s(), self._feeds.next_heartbeat()) if s is not None]
         return max(0, int((min(due) - time.monotonic()) * 1000) + 1) if due else None
 
     def _drain(self, arrived: Sequence[tuple[object, int]]) -> list[Request]:
-        """What has arrived, bounded: appends and errors in their order; reads go to their queues."""
-        group = self._reads.take_carried()
-        sockets = {made for made, _ in arrived}
+        """The next batch: appends and errors that have arrived, bounded. Reads go to their queues."""
+        batch = self._reads.take_carried()
+        sockets = {readable for readable, _ in arrived}
         for feed in self._feeds.all:
             if feed.socket in sockets:
                 feed.read_subscriptions()
         if self._wake_read.fileno() in sockets:
             self._wake_read.recv(64)
         if self._router not in sockets:
-            return group
+            return batch
         recv, decode = self._router.recv, envelope.decode_request
         event_bytes_max = self._settings.max_event_bytes
         queues = self._reads.queues
-        count = sum(map(_append_count, group))
+        count = sum(map(_append_count, batch))
         size = 0
-        while count < GROUP_APPENDS_MAX and size < GROUP_BYTES_MAX:
+        while count < BATCH_APPENDS_MAX and size < BATCH_BYTES_MAX:
             try:
                 frames = receive_routed(recv, NOW)
             except zmq.Again:
@@ -200,22 +196,29 @@ class Server:
             request = decode(frames, event_bytes_max)
             peer, appends = request.route[0], _append_count(request)
             request_bytes = sum(map(len, frames)) + PART_BYTES * (appends - 1)
-            if not isinstance(request.body, GROUPED) or peer in queues or self._peers.behind(peer):
+            if (
+                not isinstance(request.body, BATCHED)
+                or peer in queues
+                or self._peers.saturated(peer)
+            ):
                 self._reads.enqueue(request, request_bytes)
             else:
-                group.append(request)
+                batch.append(request)
             count += appends
             size += request_bytes
-        return group
+        return batch
 
-    def _commit(self, group: Sequence[Request]) -> list[Record]:
-        """One durable commit, then every reply in order of arrival. Returns the new records."""
-        if not group:
+    def _commit(self, batch: Sequence[Request]) -> list[Record]:
+        """One durable commit, then every reply in order of arrival.
+
+        Returns the records that became durable, whoever planned them.
+        """
+        if not batch:
             return []
-        appends = appends_in(group)
+        appends = appends_in(batch)
         outcomes, records = self._store.append(appends) if appends else ([], [])
         results = iter(outcomes)
-        for request in group:
+        for request in batch:
             if not self._peers.send(answer_appends(request, results)):
                 self._reads.forget(request.peer)
         return records
@@ -223,23 +226,23 @@ class Server:
     # The end
 
     def _finish(self) -> None:
-        """Commit and answer what was received, within a bounded time.
+        """Commit and answer what was received, within a bounded time; the rest is refused.
 
         The endpoints stay bound until the end: in ZeroMQ unbinding takes the accepted connections
         along, and with them the answers.
         """
         deadline_s = time.monotonic() + FINISH_S
         while time.monotonic() < deadline_s and (
-            group := self._drain([(self._router, zmq.POLLIN)])
+            batch := self._drain([(self._router, zmq.POLLIN)])
         ):
-            self._feeds.publish(self._commit(group), time.monotonic())
+            self._feeds.publish(self._commit(batch), time.monotonic())
         self._reads.end_waiting()
         while (self._reads.pending or self._peers.blocked) and time.monotonic() < deadline_s:
             self._reads.serve(deadline_s)
-            group = self._reads.take_carried()
-            self._feeds.publish(self._commit(group), time.monotonic())
+            batch = self._reads.take_carried()
+            self._feeds.publish(self._commit(batch), time.monotonic())
             if self._reads.stuck:
-                time.sleep(RETRY_S_MIN)  # until the peers, or ZeroMQ, have taken something
+                time.sleep(RETRY_S_MIN)  # ZeroMQ, or a peer, may have taken something by then
         self._reads.refuse_rest()
 
     def _close(self, linger_ms: int) -> None:
@@ -249,12 +252,12 @@ class Server:
 
 
 def _append_count(request: Request) -> int:
-    """What a message counts towards a group."""
+    """How many appends a request counts towards the bound of a batch."""
     return len(request.body.parts) if isinstance(request.body, Appends) else 1
 
 
 def _refuse_used_ipc(endpoint: str) -> None:
-    """ZeroMQ would take a Unix socket over from the process that listens on it."""
+    """Raise ``CannotBind`` if a process listens there: ZeroMQ would take the Unix socket over."""
     if not endpoint.startswith("ipc://"):
         return
     path = endpoint.removeprefix("ipc://")
@@ -264,7 +267,7 @@ def _refuse_used_ipc(endpoint: str) -> None:
         try:
             probe.connect(path)
         except OSError:
-            return  # a leftover nobody listens on
+            return  # nobody listens on what a process has left behind
     raise CannotBind(f"cannot bind {endpoint}: another process listens there")
 
 

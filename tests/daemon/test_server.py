@@ -1,4 +1,4 @@
-"""A real daemon over real sockets: order, group commit, feeds, neighbours that misbehave, kills."""
+"""A real daemon over real sockets: order, shared commits, feeds, neighbours that misbehave, kills."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def any_daemon(request, tmp_path):
 
 def subscribed(daemon: Daemon, feed: str, topic: bytes = b"", client: Raw | None = None) -> Raw:
     """A SUB socket that has surely arrived: it has heard something of a probe stream."""
-    made = Raw(daemon.endpoints[feed], zmq.SUB)
-    made.socket.subscribe(topic)
+    sub = Raw(daemon.endpoints[feed], zmq.SUB)
+    sub.socket.subscribe(topic)
     if client is None:
-        return made
-    made.socket.rcvtimeo = 100
+        return sub
+    sub.socket.rcvtimeo = 100
     for _ in range(100):
         assert client.append(("probe", b"probe"))["last"]
         try:
-            made.recv()
+            sub.recv()
             break
         except zmq.Again:
             continue
-    while made.socket.poll(200):
-        made.recv()
-    made.socket.rcvtimeo = 20_000
-    return made
+    while sub.socket.poll(200):
+        sub.recv()
+    sub.socket.rcvtimeo = 20_000
+    return sub
 
 
 # --- after the replies ----------------------------------------------------------
@@ -302,7 +302,7 @@ def test_gorewind_feed(daemon: Daemon, raw: Raw) -> None:
         assert feed.recv() == [b"s", id, b"data"]
 
 
-def test_a_parked_read_wakes_for_a_match_and_only_then(raw: Raw) -> None:
+def test_a_waiting_read_wakes_for_a_match_and_only_then(raw: Raw) -> None:
     raw.send(b"READ", b"w", pack({"types": ["wanted"], "wait_ms": 20_000}))
     for n in range(5):
         raw.send(b"APPEND", b"%d" % n, pack({"events": [[None, "s", "other", [], {}, b""]]}))
@@ -313,7 +313,7 @@ def test_a_parked_read_wakes_for_a_match_and_only_then(raw: Raw) -> None:
     assert [r[0] for r in records] == [6] and body["next"] == 6
 
 
-def test_a_parked_read_of_a_stream_or_of_the_future_waits(raw: Raw) -> None:
+def test_a_waiting_read_of_a_stream_or_of_the_future_waits(raw: Raw) -> None:
     raw.send(b"READ", b"stream", pack({"stream": "s", "wait_ms": 20_000}))
     raw.send(b"READ", b"future", pack({"after": 2, "wait_ms": 20_000}))
     assert raw.append(("other", b""), ("other", b""))["last"] == 2
@@ -326,7 +326,7 @@ def test_a_parked_read_of_a_stream_or_of_the_future_waits(raw: Raw) -> None:
     assert replies[b"future"]["count"] == 1
 
 
-def test_a_parked_read_since_a_time_to_come_does_not_wake_before_it(raw: Raw) -> None:
+def test_a_waiting_read_since_a_time_to_come_does_not_wake_before_it(raw: Raw) -> None:
     to_come = time.time_ns() + 3_600 * 10**9
     raw.send(b"READ", b"w", pack({"since": to_come, "wait_ms": 400}))
     for n in range(3):
@@ -343,7 +343,7 @@ def test_waiting_ends_with_an_empty_answer_in_time(raw: Raw) -> None:
     assert body["end"] is True
 
 
-def test_too_many_parked_reads_are_overload_and_shutdown_answers_them(tmp_path: Path) -> None:
+def test_too_many_waiting_reads_are_overload_and_shutdown_answers_them(tmp_path: Path) -> None:
     with Daemon("memory:") as daemon, Raw(daemon.endpoints["incoming"]) as client:
         for n in range(1_025):
             client.send(b"READ", b"%d" % n, pack({"wait_ms": 30_000}))
@@ -406,8 +406,8 @@ def test_clients_that_never_read_their_replies_cost_nobody_anything(
     fill(raw, 100_000)
     before = anonymous_bytes(daemon)
     with Raw(daemon.endpoints["incoming"]) as deaf, Raw(daemon.endpoints["incoming"]) as deaf_too:
-        for made in (deaf, deaf_too):
-            made.socket.rcvhwm = 1
+        for client in (deaf, deaf_too):
+            client.socket.rcvhwm = 1
         deaf.send(b"QUERY", b"big", b"", b"")
         for _ in range(1_000):
             deaf_too.send(b"READ", b"r", pack({"max_bytes": 8 * 1024 * 1024}))
