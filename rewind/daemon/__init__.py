@@ -1,4 +1,19 @@
-"""The daemon: its settings, its sockets and the turn, the peers it answers, the feeds it publishes.
+"""The daemon: its settings, its sockets and the turn, what waits, the peers it answers, the feeds.
 
-process.py is a daemon's life from start to exit code; server.py serves.
+``serve`` runs one from start to exit code (process.py). server.py has the sockets and the turn,
+reads.py what waits to be answered, peers.py the sending side, feeds.py what is published, settings.py
+what a daemon runs with. Importing this loads no ZeroMQ and no store.
 """
+
+from __future__ import annotations
+
+from rewind.daemon.settings import Settings, settings
+
+__all__ = ["Settings", "serve", "settings"]
+
+
+def serve(settings: Settings) -> int:
+    """Run a daemon until SIGTERM or SIGINT. Returns its exit code; raises nothing of Rewind's."""
+    from rewind.daemon import process  # only now, since it imports ZeroMQ and the store
+
+    return process.serve(settings)
