@@ -1,10 +1,12 @@
 """A daemon's life: open the store, bind, say so, serve, and end with the right exit code.
 
 Signals, systemd and logging are here, so that server.py can be run by a test or another program.
+Not here: settings (settings.py), and what the daemon does between start and end (server.py).
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -29,14 +31,8 @@ def serve(settings: Settings) -> int:
         format="%(asctime)s %(levelname)s %(message)s",
     )
     try:
-        store = Store(open_backend(settings.store))
+        store, server = _open(settings)
     except RewindError as error:
-        logger.critical("cannot start: %s", error)
-        return error.exit_code
-    try:
-        server = Server(settings, store)
-    except RewindError as error:
-        store.close()
         logger.critical("cannot start: %s", error)
         return error.exit_code
     _stop_on_signals(server)
@@ -54,6 +50,16 @@ def serve(settings: Settings) -> int:
     store.close()
     logger.info("stopped at head %d", store.head)
     return 0
+
+
+def _open(settings: Settings) -> tuple[Store, Server]:
+    """The store and its server, or neither. Raises ``RewindError``."""
+    with contextlib.ExitStack() as opened:
+        backend = opened.enter_context(contextlib.closing(open_backend(settings.store)))
+        store = Store(backend)
+        server = Server(settings, store)
+        opened.pop_all()
+        return store, server
 
 
 def _ready_line(server: Server, store: Store, settings: Settings) -> str:

@@ -67,16 +67,15 @@ class Server:
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
         self._store = store
-        self._context = zmq.Context()
-        self._wake_read, self._wake_write = socket.socketpair()
-        self._wake_write.setblocking(False)
         self._stopping = False
         self.endpoints: dict[str, list[str]] = {}
-        try:
+        with contextlib.ExitStack() as opened:
+            self._wake_read, self._wake_write = map(opened.enter_context, socket.socketpair())
+            self._wake_write.setblocking(False)
+            self._context = zmq.Context()
+            opened.callback(self._context.destroy)  # with its sockets, which linger LINGER_MS
             self._bind()
-        except BaseException:
-            self._close(0)
-            raise
+            self._opened = opened.pop_all()
 
     # Sockets
 
@@ -136,13 +135,11 @@ class Server:
 
         ``stopping`` is called when the ending begins.
         """
-        try:
+        with self._opened:
             while not self._stopping:
                 self.turn(self._timeout_ms())
             stopping()
             self._finish()
-        finally:
-            self._close(LINGER_MS)
 
     def stop(self) -> None:
         """Ask ``run`` to end. Safe from signal handlers and other threads."""
@@ -244,11 +241,6 @@ class Server:
             if self._reads.stuck:
                 time.sleep(RETRY_S_MIN)  # ZeroMQ, or a peer, may have taken something by then
         self._reads.refuse_rest()
-
-    def _close(self, linger_ms: int) -> None:
-        self._context.destroy(linger=linger_ms)
-        self._wake_read.close()
-        self._wake_write.close()
 
 
 def _append_count(request: Request) -> int:
