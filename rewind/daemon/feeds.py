@@ -54,26 +54,33 @@ class Feed:
 
 
 class Feeds:
-    """All feeds of a daemon; None where one is not bound. ``last_id``: of the last event stored."""
+    """All feeds of a daemon; None where one is not bound.
+
+    ``head``, ``last_id``: position and id of the last event stored; 0 and None while there is none.
+    """
 
     def __init__(
         self,
         streaming: Feed | None,
         topic: Feed | None,
         gorewind: Feed | None,
+        head: int,
         last_id: bytes | None,
     ) -> None:
         self._streaming = streaming
         self._topic = topic
         self._gorewind = gorewind
+        self._head = head
         self._previous = b"" if last_id is None else id_text(last_id)
         self._quiet_since = 0.0
         self.all = [feed for feed in (streaming, topic, gorewind) if feed is not None]
 
     def publish(self, records: Sequence[Record], now_s: float) -> None:
-        """Republish what has just become durable."""
+        """Republish what has just become durable: the events behind those published before."""
         if not records:
             return
+        assert records[0].event.position == self._head + 1, "a feed has no holes"
+        self._head = records[-1].event.position
         self._quiet_since = now_s
         for feed in self.all:
             feed.read_subscriptions()
@@ -94,6 +101,7 @@ class Feeds:
 
     def heartbeat(self, head: int, now_s: float) -> None:
         """Say where the head is, if the topic feed was silent for long enough."""
+        assert head == self._head, "whoever hears of a head was sent everything up to it"
         if self._topic and now_s - self._quiet_since >= HEARTBEAT_S:
             self._topic.send(HEAD_TOPIC, encode(head))
             self._quiet_since = now_s

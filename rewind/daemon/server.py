@@ -92,6 +92,7 @@ class Server:
             self._feed("streaming", settings.streaming_bind),
             self._feed("topic", settings.topic_bind),
             self._feed("gorewind", settings.gorewind_bind),
+            self._store.head,
             self._store.last_id(),
         )
         about = About(self.endpoints, settings.max_event_bytes, settings.insecure)

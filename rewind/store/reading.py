@@ -56,8 +56,10 @@ def _records(
         return len(matching), join_records(matching), last
     if query.stream is None and not query.backwards:
         count, pieces = backend.chunk(after, until, limit, bytes_max)
+        assert 0 < count <= min(limit, until - after), "a page is never empty, nor too large"
         return count, array_of(count, pieces), after + count
     records = _slice(backend, query, after, until, limit, bytes_max)
+    assert 0 < len(records) <= min(limit, until - after), "a page is never empty, nor too large"
     last = until - len(records) + 1 if query.backwards else after + len(records)
     return len(records), join_records(records), last
 
