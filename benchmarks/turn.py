@@ -2,9 +2,9 @@
 
     python benchmarks/turn.py --store leveldb --appends 100
 
-The real server, store and sockets in this process. A group of appends is sent over loopback, one
+The real server, store and sockets in this process. A batch of appends is sent over loopback, one
 turn takes it, and a clock around the functions that make a step adds up its time, without that of
-the steps inside it. Prints the median over the rounds, for a group sent in several shapes.
+the steps inside it. Prints the median over the rounds, for a batch sent in several shapes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 import zmq
 
+import rewind.daemon.server
 import rewind.store
 from rewind.backends import Backend, blocks, open_backend
 from rewind.client.requests import new_append_id
@@ -28,13 +29,13 @@ from rewind.daemon.server import Server
 from rewind.daemon.settings import Settings
 from rewind.events import Append, AppendEvent, join_records
 from rewind.store import Store
-from rewind.wire import envelope, replies
+from rewind.wire import envelope
 from rewind.wire.native import encode
 
 DATA = bytes(range(256))
 STREAMS = 1_000
 WARM_UP = 30  # rounds that do not count
-ARRIVAL_S = 0.003  # for a group to be in the server's socket before its turn
+ARRIVAL_S = 0.003  # a batch is in the server's socket by then
 
 STEPS = (
     "receive",
@@ -56,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--store", default="leveldb", help="scheme; a new store is made")
     parser.add_argument(
-        "--appends", type=int, default=100, help="of one event each, a turn's group"
+        "--appends", type=int, default=100, help="of one event each, a turn's batch"
     )
     parser.add_argument("--rounds", type=int, default=300)
     options = parser.parse_args()
@@ -133,8 +134,7 @@ class Clock:
 
 WRAPPED = (  # functions of modules, to be put back
     (envelope, "decode_request"),
-    (replies, "encode_appended"),
-    (replies, "encode_appends"),
+    (rewind.daemon.server, "answer_appends"),
     (rewind.store, "plan"),
     (blocks, "encode"),
 )
@@ -149,8 +149,7 @@ def watch(clock: Clock, server: Server, store: Store, backend: Backend) -> None:
         (rewind.store, "plan", "plan, encode records"),
         (blocks, "encode", "encode blocks"),
         (backend, "commit", "write and sync"),
-        (replies, "encode_appended", "encode replies"),
-        (replies, "encode_appends", "encode replies"),
+        (rewind.daemon.server, "answer_appends", "encode replies"),
         (server._peers, "send", "send replies"),
         (server._feeds, "publish", "feeds"),
         (server, "turn", "the rest"),
@@ -202,7 +201,7 @@ def events_of(number: int, count: int) -> list[AppendEvent]:
 def round_of(
     server: Server, client: Any, clock: Clock, messages: list[list[bytes]]
 ) -> dict[str, float]:
-    """Send a group, let the server take its turn, take the replies; seconds by step."""
+    """Send a batch, let the server take its turn, take the replies; seconds by step."""
     for message in messages:
         client.send_multipart(message)
     time.sleep(ARRIVAL_S)
