@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +27,7 @@ def descriptors() -> set[str]:
     open_now = set()
     for link in Path("/proc/self/fd").iterdir():
         try:
-            open_now.add(f"{link.name} {os.readlink(link)}")
+            open_now.add(f"{link.name} {link.readlink()}")
         except FileNotFoundError:
             continue  # the descriptor of the listing itself
     return open_now
