@@ -1,53 +1,157 @@
-"""Endpoints to connect to, and the choice of a topic endpoint."""
+"""Endpoints: how a place on the network or in the file system is written, and what follows from it.
+
+    tcp://HOST:PORT    HOST: a name, an IPv4 address, an IPv6 address in brackets, or * for all
+                       PORT: 1 to 65535, or * for a free one
+    ipc://PATH         a Unix socket; PATH is a file, or @NAME for one that has no file
+
+``check_bind`` and ``check_endpoint`` say what is wrong with an endpoint to bind or to connect to,
+``Endpoint.loopback`` whether only this machine reaches it, ``choose_topic`` which of a daemon's
+topic endpoints a client uses. Names are not resolved and nothing is opened: a name that leads to
+this machine is not loopback, except ``localhost``. Next: daemon/settings.py, client/requests.py.
+"""
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
 
 from rewind.errors import BadConfiguration
 
-_TCP = re.compile(r"tcp://(?P<host>\[[^\]]+\]|[^\s:/\[\]]+):(?P<port>[0-9]{1,5})")
-_ANY_HOST = ("*", "0.0.0.0", "[::]")
+IPC_PATH_BYTES_MAX = 107  # sun_path of a Unix socket, less its zero
+PORT_MAX = 65535
+
+_GRAMMAR = re.compile(
+    r"tcp://(?P<host>\*|\[[^\s/\[\]*]+\]|[^\s:/\[\]*]+):(?P<port>\*|[0-9]{1,5})|ipc://(?P<path>.*)",
+    re.DOTALL,
+)
+# Not ``is_loopback``: releases of Python differ on what it says of ::ffff:127.0.0.1.
+_LOOPBACK = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
+_WILDCARDS = (ipaddress.IPv4Address("0.0.0.0"), ipaddress.IPv6Address("::"))
 
 
-def check_endpoint(endpoint: str) -> None:
-    """Raise ``BadConfiguration`` unless it is an endpoint to connect to."""
-    match = _TCP.fullmatch(endpoint)
-    if match is not None:
-        if match["host"] in _ANY_HOST or not 0 < int(match["port"]) < 65536:
-            raise BadConfiguration(
-                f"endpoint {endpoint}: a host and a port of 1 to 65535 are needed"
-            )
-    elif not re.fullmatch(r"ipc://.+", endpoint):
+class Endpoint(msgspec.Struct, frozen=True):
+    """An endpoint and its parts; a part that its transport does not have is empty or None.
+
+    ``host``: as written, an IPv6 address in its brackets. ``port``: None for ``*``; it may be out of
+    range. ``path``: what follows ``ipc://``; it may be empty or too long.
+    """
+
+    text: str
+    host: str
+    port: int | None
+    path: str
+
+    @property
+    def is_ipc(self) -> bool:
+        """Whether it is a Unix socket."""
+        return not self.host
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it: 127.0.0.0/8, ::1, localhost, and every ipc://.
+
+        Which users of this machine can connect to ``ipc://PATH`` is up to the permissions of the file.
+        ``ipc://@NAME`` has none, so every local user can, as with TCP on a loopback address.
+        """
+        if self.is_ipc or self.host == "localhost":
+            return True
+        address = _address(self.host)
+        return address is not None and any(address in network for network in _LOOPBACK)
+
+    @property
+    def wildcard(self) -> bool:
+        """Whether its host stands for all addresses of a machine, which nobody can connect to."""
+        return self.host == "*" or _address(self.host) in _WILDCARDS
+
+
+def parse(text: str) -> Endpoint | None:
+    """The endpoint that a text is; None if it is none."""
+    match = _GRAMMAR.fullmatch(text)
+    if match is None:
+        return None
+    port = match["port"]
+    number = None if port in (None, "*") else int(port)
+    return Endpoint(text, match["host"] or "", number, match["path"] or "")
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a host is written as; None for a name."""
+    try:
+        return ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return None
+
+
+def check_bind(text: str, source: str) -> Endpoint:
+    """The endpoint to bind that a setting holds.
+
+    Raises ``BadConfiguration``, which names the ``source`` of the setting first, if it is none.
+    """
+    endpoint = parse(text)
+    if endpoint is None:
         raise BadConfiguration(
-            f"endpoint {endpoint}: write tcp://HOST:PORT, tcp://[IPV6]:PORT or ipc://PATH"
+            f"{source}={text}: not an endpoint; write tcp://ADDRESS:PORT (PORT * takes a free "
+            "one) or ipc://PATH"
         )
+    if endpoint.is_ipc and not 1 <= len(endpoint.path.encode()) <= IPC_PATH_BYTES_MAX:
+        raise BadConfiguration(
+            f"{source}={text}: ipc:// takes a path of 1 to {IPC_PATH_BYTES_MAX} bytes"
+        )
+    if endpoint.port is not None and not 1 <= endpoint.port <= PORT_MAX:
+        raise BadConfiguration(f"{source}={text}: a port is 1 to {PORT_MAX}, or * for a free one")
+    return endpoint
+
+
+def check_endpoint(text: str) -> Endpoint:
+    """The endpoint to connect to. Raises ``BadConfiguration`` if nobody can connect to it."""
+    endpoint = parse(text)
+    if endpoint is None or (not endpoint.path if endpoint.is_ipc else endpoint.port is None):
+        raise BadConfiguration(
+            f"endpoint {text}: write tcp://HOST:PORT, tcp://[IPV6]:PORT or ipc://PATH"
+        )
+    if endpoint.port is not None and (endpoint.wildcard or not 1 <= endpoint.port <= PORT_MAX):
+        raise BadConfiguration(f"endpoint {text}: a host and a port of 1 to {PORT_MAX} are needed")
+    return endpoint
 
 
 def choose_topic(bound: Iterable[str], connected: str) -> str | None:
     """The topic endpoint to connect to, of those the daemon has bound; None if none is reachable.
 
-    A wildcard host is the one connected to. A loopback address is only of use on the same machine:
-    elsewhere it would lead to another daemon.
+    ``connected`` is the endpoint that the daemon answers on. A wildcard host is replaced by its host.
+    A loopback address is only of use on the same machine: elsewhere it would lead to another daemon.
     """
-    match = _TCP.fullmatch(connected)
-    host = match["host"] if match else "127.0.0.1"
-    local = match is None or _is_loopback(host)
+    daemon = parse(connected)
+    assert daemon is not None, connected
+    host = "127.0.0.1" if daemon.is_ipc else daemon.host
     ranked: list[tuple[int, str]] = []
-    for endpoint in bound:
-        other = _TCP.fullmatch(endpoint)
-        if other is None:
-            if local and endpoint.startswith("ipc://"):
-                ranked.append((0 if match is None else 2, endpoint))
-        elif other["host"] in _ANY_HOST:
-            ranked.append((1, f"tcp://{host}:{other['port']}"))
-        elif other["host"] == host:
-            ranked.append((0, endpoint))
-        elif local or not _is_loopback(other["host"]):
-            ranked.append((3, endpoint))
+    for topic in filter(None, map(parse, bound)):
+        if topic.is_ipc:
+            if daemon.loopback:
+                ranked.append((0 if daemon.is_ipc else 2, topic.text))
+        elif topic.port is None:
+            continue  # nobody has bound that
+        elif topic.wildcard:
+            ranked.append((1, f"tcp://{host}:{topic.port}"))
+        elif topic.host == host:
+            ranked.append((0, topic.text))
+        elif daemon.loopback or not topic.loopback:
+            ranked.append((3, topic.text))
     return min(ranked)[1] if ranked else None
 
 
-def _is_loopback(host: str) -> bool:
-    return host == "localhost" or host == "[::1]" or host.startswith("127.")
+def without_transport(text: str) -> bool:
+    """Whether a text is HOST:PORT, so that its ``tcp://`` was probably forgotten."""
+    endpoint = parse(f"tcp://{text}")
+    return endpoint is not None and endpoint.port is not None
+
+
+def socket_file(text: str) -> Path | None:
+    """The file of a Unix socket; None for an endpoint without one."""
+    endpoint = parse(text)
+    if endpoint is None or not endpoint.path or endpoint.path.startswith("@"):
+        return None
+    return Path(endpoint.path)

@@ -1,11 +1,177 @@
-"""Which endpoints can be connected to, and which topic endpoint is chosen."""
+"""Endpoints: what is one, who can reach it, and which topic endpoint a client takes."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from rewind.endpoints import check_endpoint, choose_topic
+from rewind.daemon.settings import settings
+from rewind.endpoints import (
+    IPC_PATH_BYTES_MAX,
+    Endpoint,
+    check_bind,
+    check_endpoint,
+    choose_topic,
+    parse,
+    socket_file,
+    without_transport,
+)
 from rewind.errors import BadConfiguration
+
+NOT, PORT, PATH = "not an endpoint", "a port is 1 to 65535", "takes a path of 1 to 107 bytes"
+WRITE, NEEDED = "write tcp://HOST:PORT", "a host and a port of 1 to 65535 are needed"
+LOOPBACK, OPEN, FINE = "loopback", "open to other machines", "fine"
+LONGEST = "x" * IPC_PATH_BYTES_MAX
+
+
+@pytest.mark.parametrize(
+    ("text", "bind", "connect"),
+    [
+        ("tcp://127.0.0.1:9090", LOOPBACK, FINE),
+        ("tcp://127.255.0.1:9090", LOOPBACK, FINE),
+        ("tcp://localhost:9090", LOOPBACK, FINE),
+        ("tcp://[::1]:9090", LOOPBACK, FINE),
+        ("tcp://[0:0:0:0:0:0:0:1]:9090", LOOPBACK, FINE),
+        ("tcp://[::1%lo]:9090", LOOPBACK, FINE),
+        # What is not written as an address may lead anywhere.
+        ("tcp://LOCALHOST:9090", OPEN, FINE),
+        ("tcp://localhost.example:9090", OPEN, FINE),
+        ("tcp://127.example:9090", OPEN, FINE),
+        ("tcp://127.1:9090", OPEN, FINE),
+        ("tcp://[::ffff:127.0.0.1]:9090", OPEN, FINE),
+        ("tcp://10.0.0.1:9090", OPEN, FINE),
+        ("tcp://eth0:9090", OPEN, FINE),
+        ("tcp://eth0;10.0.0.1:9090", OPEN, FINE),
+        ("tcp://m\xfcller.example:9090", OPEN, FINE),
+        ("tcp://\u6771\u4eac:9090", OPEN, FINE),
+        ("tcp://[fe80::1%eth0]:9090", OPEN, FINE),
+        ("tcp://[fe80::1%br-lan]:9090", OPEN, FINE),
+        # A wildcard is for binding alone.
+        ("tcp://*:9090", OPEN, NEEDED),
+        ("tcp://0.0.0.0:9090", OPEN, NEEDED),
+        ("tcp://[::]:9090", OPEN, NEEDED),
+        ("tcp://[0::0]:9090", OPEN, NEEDED),
+        ("tcp://127.0.0.1:*", LOOPBACK, WRITE),
+        ("tcp://*:*", OPEN, WRITE),
+        ("tcp://127.0.0.1:0", PORT, NEEDED),
+        ("tcp://127.0.0.1:1", LOOPBACK, FINE),
+        ("tcp://127.0.0.1:65535", LOOPBACK, FINE),
+        ("tcp://127.0.0.1:65536", PORT, NEEDED),
+        ("tcp://*:65536", PORT, NEEDED),
+        ("tcp://127.0.0.1:123456", NOT, WRITE),
+        ("tcp://127.0.0.1:-1", NOT, WRITE),
+        ("tcp://127.0.0.1:\uff19", NOT, WRITE),
+        ("tcp://127.0.0.1:", NOT, WRITE),
+        ("tcp://127.0.0.1", NOT, WRITE),
+        ("tcp://127.0.0.1:9090/", NOT, WRITE),
+        ("tcp://127.0.0.1:9090\n", NOT, WRITE),
+        (" tcp://127.0.0.1:9090", NOT, WRITE),
+        ("tcp://127.0.0.1 :9090", NOT, WRITE),
+        ("tcp://:9090", NOT, WRITE),
+        ("tcp://[]:9090", NOT, WRITE),
+        ("tcp://[::1:9090", NOT, WRITE),
+        ("tcp://::1:9090", NOT, WRITE),
+        ("tcp://[*]:9090", NOT, WRITE),
+        ("tcp://10.0.0.*:9090", NOT, WRITE),
+        ("TCP://127.0.0.1:9090", NOT, WRITE),
+        ("IPC:///run/rewind", NOT, WRITE),
+        ("udp://127.0.0.1:9090", NOT, WRITE),
+        ("inproc://rewind", NOT, WRITE),
+        ("127.0.0.1:9090", NOT, WRITE),
+        ("", NOT, WRITE),
+        ("ipc:///run/rewind", LOOPBACK, FINE),
+        ("ipc://rewind.sock", LOOPBACK, FINE),
+        ("ipc://../rewind sock", LOOPBACK, FINE),
+        ("ipc://@rewind", LOOPBACK, FINE),
+        ("ipc:///run/\u6771\u4eac", LOOPBACK, FINE),
+        (f"ipc://{LONGEST}", LOOPBACK, FINE),
+        ("ipc://", PATH, WRITE),
+    ],
+)
+def test_what_can_be_bound_and_connected_to(text: str, bind: str, connect: str) -> None:
+    assert bound(text) == bind or bind in bound(text)
+    assert connected(text) == connect or connect in connected(text)
+
+
+def bound(text: str) -> str:
+    """What comes of an attempt to bind: LOOPBACK, OPEN or what is said."""
+    try:
+        return LOOPBACK if check_bind(text, "--topic-bind").loopback else OPEN
+    except BadConfiguration as refused:
+        assert str(refused).startswith(f"--topic-bind={text}: ")
+        return str(refused)
+
+
+def connected(text: str) -> str:
+    """What comes of an attempt to connect: FINE or what is said."""
+    try:
+        check_endpoint(text)
+        return FINE
+    except BadConfiguration as refused:
+        assert str(refused).startswith(f"endpoint {text}: ")
+        return str(refused)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port", "path"),
+    [
+        ("tcp://store.example:9090", "store.example", 9090, ""),
+        ("tcp://[::1]:1", "[::1]", 1, ""),
+        ("tcp://*:*", "*", None, ""),
+        ("tcp://h:0", "h", 0, ""),
+        ("ipc:///run/rewind", "", None, "/run/rewind"),
+        ("ipc://tcp://h:1", "", None, "tcp://h:1"),
+    ],
+)
+def test_an_endpoint_has_its_parts(text: str, host: str, port: int | None, path: str) -> None:
+    assert parse(text) == Endpoint(text, host, port, path)
+
+
+def test_only_a_unix_socket_with_a_name_in_the_file_system_has_a_file() -> None:
+    assert socket_file("ipc:///run/rewind") == Path("/run/rewind")
+    for text in ("ipc://@rewind", "ipc://", "tcp://127.0.0.1:9090", "nonsense"):
+        assert socket_file(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("localhost:9090", True),
+        ("127.0.0.1:9090", True),
+        ("[::1]:9090", True),
+        ("tcp://localhost:9090", False),
+        ("localhost", False),
+        ("sqlite:here", False),
+        ("./localhost:9090", False),
+        ("memory:", False),
+    ],
+)
+def test_a_forgotten_transport_is_noticed(text: str, expected: bool) -> None:
+    assert without_transport(text) is expected
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "tcp://127.0.0.1:*",
+        "tcp://127.9.9.9:1",
+        "tcp://localhost:65535",
+        "tcp://[::1]:9",
+        "ipc:///a/b",
+    ],
+)
+def test_loopback_endpoints_need_no_more(endpoint: str) -> None:
+    assert settings({"incoming_bind": (endpoint,)}, {}).incoming_bind == (endpoint,)
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["tcp://*:1", "tcp://0.0.0.0:1", "tcp://eth0:1", "tcp://[::]:1"]
+)
+def test_other_endpoints_need_insecure(endpoint: str) -> None:
+    with pytest.raises(BadConfiguration, match=r"--incoming-bind.*--insecure"):
+        settings({"incoming_bind": (endpoint,)}, {})
+    assert settings({"incoming_bind": (endpoint,)}, {"REWIND_INSECURE": "1"}).insecure
 
 
 @pytest.mark.parametrize(
@@ -23,6 +189,10 @@ from rewind.errors import BadConfiguration
         (["ipc:///run/t", "tcp://127.0.0.1:2"], "ipc:///run/r", "ipc:///run/t"),
         (["ipc:///run/t", "tcp://127.0.0.1:2"], "tcp://127.0.0.1:1", "tcp://127.0.0.1:2"),
         (["ipc:///run/t"], "tcp://10.0.0.1:1", None),
+        (["tcp://127.0.0.1:2"], "tcp://127.example:1", None),
+        (["tcp://127.9.9.9:2"], "tcp://[::1]:1", "tcp://127.9.9.9:2"),
+        (["tcp://[::0]:2"], "tcp://10.0.0.1:1", "tcp://10.0.0.1:2"),
+        (["tcp://127.0.0.1:*", "udp://127.0.0.1:2", ""], "tcp://127.0.0.1:1", None),
         ([], "tcp://127.0.0.1:1", None),
     ],
 )

@@ -23,8 +23,19 @@ MAY = {
     "backends": {"errors", "events"},
     "store": {"wire", "errors", "events", "backends"},
     "answers": {"wire", "errors", "events", "store", "release"},
-    "client": {"checks", "errors", "events", "wire", "store", "backends", "answers"},
-    "daemon": {"checks", "errors", "events", "wire", "backends", "store", "release", "answers"},
+    "endpoints": {"errors"},
+    "client": {"checks", "endpoints", "errors", "events", "wire", "store", "backends", "answers"},
+    "daemon": {
+        "checks",
+        "endpoints",
+        "errors",
+        "events",
+        "wire",
+        "backends",
+        "store",
+        "release",
+        "answers",
+    },
 }
 ZMQ = {"wire", "daemon", "client"}
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 import time
 import uuid
@@ -370,8 +369,9 @@ def _check_store(url: str, creates: bool) -> None:
     """Catch what would make a store out of a slip of the pen."""
     from rewind.backends import is_store_url
     from rewind.backends.directory import scheme_of
+    from rewind.endpoints import without_transport
 
-    if re.fullmatch(r"[\w.-]+:[0-9]+", url):
+    if without_transport(url):
         raise BadConfiguration(f"{url}: write tcp://{url} for a daemon, ./{url} for a path")
     path = url.partition(":")[2] if is_store_url(url) else url
     if creates or not path or (":" in path and path == url):

@@ -20,7 +20,6 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import zmq
 
@@ -29,6 +28,7 @@ from rewind.daemon.feeds import Feed, Feeds
 from rewind.daemon.peers import PIPE_MESSAGES_MAX, Peers
 from rewind.daemon.reads import RETRY_S_MIN, Reads
 from rewind.daemon.settings import Settings
+from rewind.endpoints import socket_file
 from rewind.errors import (
     BadConfiguration,
     BindNotPermitted,
@@ -251,14 +251,12 @@ def _append_count(request: Request) -> int:
 
 def _refuse_used_ipc(endpoint: str) -> None:
     """Raise ``CannotBind`` if a process listens there: ZeroMQ would take the Unix socket over."""
-    if not endpoint.startswith("ipc://"):
-        return
-    path = endpoint.removeprefix("ipc://")
-    if path.startswith("@") or not Path(path).is_socket():
+    file = socket_file(endpoint)
+    if file is None or not file.is_socket():
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
-            probe.connect(path)
+            probe.connect(str(file))
         except OSError:
             return  # nobody listens on what a process has left behind
     raise CannotBind(f"cannot bind {endpoint}: another process listens there")

@@ -5,15 +5,14 @@ An option beats its environment variable, which beats the default. Nothing here 
 
 from __future__ import annotations
 
-import ipaddress
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from rewind.checks import EVENT_BYTES_MAX
+from rewind.endpoints import check_bind
 from rewind.errors import BadConfiguration
 from rewind.wire.native import REQUEST_BYTES_MAX
 
@@ -22,7 +21,6 @@ DEFAULT_STREAMING = "tcp://127.0.0.1:9091"
 DEFAULT_TOPIC = "tcp://127.0.0.1:9092"
 DEFAULT_STORE = "rewind-data"
 FEED_MESSAGES_MAX = 100_000  # what a slow subscriber may lag before it loses messages
-IPC_PATH_BYTES_MAX = 107  # sun_path of a Unix socket, less its zero
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -114,8 +112,7 @@ def _check_binds(result: Settings, sources: Mapping[str, str]) -> None:
     for name in ("incoming_bind", "streaming_bind", "topic_bind", "gorewind_bind"):
         source = sources.get(name, option(name))
         for endpoint in getattr(result, name):
-            local = _is_local(endpoint, source)
-            if not local and not result.insecure:
+            if not check_bind(endpoint, source).loopback and not result.insecure:
                 raise BadConfiguration(
                     f"{source}={endpoint} can be reached from other machines, and anyone there could "
                     "read and write: bind to 127.0.0.1, or add --insecure if the network is trusted"
@@ -123,33 +120,3 @@ def _check_binds(result: Settings, sources: Mapping[str, str]) -> None:
     if not result.incoming_bind:
         source = sources.get("incoming_bind", option("incoming_bind"))
         raise BadConfiguration(f"{source} is empty: without it nobody can reach the daemon")
-
-
-_TCP = re.compile(r"tcp://(?P<host>\*|\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]*]+):(?P<port>\*|[0-9]{1,5})")
-
-
-def _is_local(endpoint: str, source: str) -> bool:
-    """Whether only this machine can reach the endpoint. Raises if it is malformed."""
-    if endpoint.startswith("ipc://"):
-        path = endpoint.removeprefix("ipc://")
-        if not path or len(path.encode()) > IPC_PATH_BYTES_MAX:
-            raise BadConfiguration(
-                f"{source}={endpoint}: ipc:// takes a path of 1 to {IPC_PATH_BYTES_MAX} bytes"
-            )
-        return True
-    match = _TCP.fullmatch(endpoint)
-    if match is None:
-        raise BadConfiguration(
-            f"{source}={endpoint}: not an endpoint; write tcp://ADDRESS:PORT (PORT * takes a free "
-            "one) or ipc://PATH"
-        )
-    port = match["port"]
-    if port != "*" and not 0 < int(port) < 65536:
-        raise BadConfiguration(f"{source}={endpoint}: a port is 1 to 65535, or * for a free one")
-    host = match["host"].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # a name, an interface or *: it may be anything

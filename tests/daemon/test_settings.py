@@ -31,29 +31,6 @@ def test_an_empty_list_disables_a_feed() -> None:
 
 
 @pytest.mark.parametrize(
-    "endpoint",
-    [
-        "tcp://127.0.0.1:*",
-        "tcp://127.9.9.9:1",
-        "tcp://localhost:65535",
-        "tcp://[::1]:9",
-        "ipc:///a/b",
-    ],
-)
-def test_loopback_endpoints_need_no_more(endpoint: str) -> None:
-    assert settings({"incoming_bind": (endpoint,)}, {}).incoming_bind == (endpoint,)
-
-
-@pytest.mark.parametrize(
-    "endpoint", ["tcp://*:1", "tcp://0.0.0.0:1", "tcp://eth0:1", "tcp://[::]:1"]
-)
-def test_other_endpoints_need_insecure(endpoint: str) -> None:
-    with pytest.raises(BadConfiguration, match=r"--incoming-bind.*--insecure"):
-        settings({"incoming_bind": (endpoint,)}, {})
-    assert settings({"incoming_bind": (endpoint,)}, {"REWIND_INSECURE": "1"}).insecure
-
-
-@pytest.mark.parametrize(
     ("options", "environ", "words"),
     [
         ({"incoming_bind": ("nonsense",)}, {}, "--incoming-bind=nonsense: not an endpoint"),
