@@ -71,11 +71,20 @@ class Endpoint(msgspec.Struct, frozen=True):
 def parse(text: str) -> Endpoint | None:
     """The endpoint that a text is; None if it is none."""
     match = _GRAMMAR.fullmatch(text)
-    if match is None:
+    if match is None or not _is_utf8(text):
         return None
     port = match["port"]
     number = None if port in (None, "*") else int(port)
     return Endpoint(text, match["host"] or "", number, match["path"] or "")
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether ZeroMQ can be given it: bytes of a command line that are no UTF-8 are surrogates here."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -97,10 +106,7 @@ def check_bind(text: str, source: str) -> Endpoint:
             f"{source}={text}: not an endpoint; write tcp://ADDRESS:PORT (PORT * takes a free "
             "one) or ipc://PATH"
         )
-    if endpoint.is_ipc and not 1 <= len(endpoint.path.encode()) <= IPC_PATH_BYTES_MAX:
-        raise BadConfiguration(
-            f"{source}={text}: ipc:// takes a path of 1 to {IPC_PATH_BYTES_MAX} bytes"
-        )
+    _check_path(endpoint, f"{source}={text}")
     if endpoint.port is not None and not 1 <= endpoint.port <= PORT_MAX:
         raise BadConfiguration(f"{source}={text}: a port is 1 to {PORT_MAX}, or * for a free one")
     return endpoint
@@ -109,13 +115,19 @@ def check_bind(text: str, source: str) -> Endpoint:
 def check_endpoint(text: str) -> Endpoint:
     """The endpoint to connect to. Raises ``BadConfiguration`` if nobody can connect to it."""
     endpoint = parse(text)
-    if endpoint is None or (not endpoint.path if endpoint.is_ipc else endpoint.port is None):
+    if endpoint is None or (endpoint.port is None and not endpoint.is_ipc):
         raise BadConfiguration(
             f"endpoint {text}: write tcp://HOST:PORT, tcp://[IPV6]:PORT or ipc://PATH"
         )
+    _check_path(endpoint, f"endpoint {text}")
     if endpoint.port is not None and (endpoint.wildcard or not 1 <= endpoint.port <= PORT_MAX):
         raise BadConfiguration(f"endpoint {text}: a host and a port of 1 to {PORT_MAX} are needed")
     return endpoint
+
+
+def _check_path(endpoint: Endpoint, said: str) -> None:
+    if endpoint.is_ipc and not 1 <= len(endpoint.path.encode()) <= IPC_PATH_BYTES_MAX:
+        raise BadConfiguration(f"{said}: ipc:// takes a path of 1 to {IPC_PATH_BYTES_MAX} bytes")
 
 
 def choose_topic(bound: Iterable[str], connected: str) -> str | None:

@@ -86,7 +86,11 @@ LONGEST = "x" * IPC_PATH_BYTES_MAX
         ("ipc://@rewind", LOOPBACK, FINE),
         ("ipc:///run/\u6771\u4eac", LOOPBACK, FINE),
         (f"ipc://{LONGEST}", LOOPBACK, FINE),
-        ("ipc://", PATH, WRITE),
+        ("ipc://", PATH, PATH),
+        (f"ipc://{LONGEST}x", PATH, PATH),
+        ("ipc://" + "\xe4" * 54, PATH, PATH),
+        ("ipc:///run/\udcff", NOT, WRITE),
+        ("tcp://\udcff:9090", NOT, WRITE),
     ],
 )
 def test_what_can_be_bound_and_connected_to(text: str, bind: str, connect: str) -> None:
