@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon import Daemon, Raw
+from raw import Raw
+
+from rewind.testing import Daemon
 
 DURABLE = [
     pytest.param(

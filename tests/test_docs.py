@@ -14,13 +14,13 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from daemon import Daemon
 
 from rewind import errors
 from rewind.cli import entry as cli
 from rewind.daemon.settings import Settings, option, variable
 from rewind.errors import REQUEST_ERRORS, RewindError
 from rewind.release import __version__
+from rewind.testing import Daemon
 from rewind.wire import native
 
 ROOT = Path(__file__).parent.parent

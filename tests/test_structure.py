@@ -36,6 +36,7 @@ MAY = {
         "release",
         "answers",
     },
+    "testing": {"errors"},
 }
 ZMQ = {"wire", "daemon", "client"}
 

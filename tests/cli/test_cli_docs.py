@@ -13,12 +13,12 @@ from pathlib import Path
 
 import click
 import pytest
-from daemon import Daemon
 
 from rewind import errors
 from rewind.cli import entry as cli
 from rewind.cli.entry import commands
 from rewind.daemon.settings import Settings, variable
+from rewind.testing import Daemon
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.rst").read_text(encoding="utf-8")
 SERVE = "serve"

@@ -24,12 +24,13 @@ from typing import Any
 import msgspec
 import pytest
 import zmq
-from daemon import Daemon, Raw
+from raw import Raw
 
 from rewind import NewEvent
 from rewind.cli.entry import commands
 from rewind.client import blocking as clients
 from rewind.daemon.settings import Settings, option, variable
+from rewind.testing import Daemon
 
 REWIND = [sys.executable, "-m", "rewind"]
 PATIENCE_S = 30.0  # how long a condition may take on a slow machine before a test fails

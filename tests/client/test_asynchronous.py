@@ -17,12 +17,13 @@ import pytest
 import zmq
 from client_contract import PATIENCE_S, ClientContract, event
 from conftest import store_url
-from daemon import Daemon, Raw
 from fakes import FakeDaemon, free_endpoint, ok_head, refusal
+from raw import Raw
 
 import rewind
 from rewind.client import requests
 from rewind.client.follow import LIVE
+from rewind.testing import Daemon
 
 
 class Loop:

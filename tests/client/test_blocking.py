@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 from client_contract import PATIENCE_S, ClientContract, Consumer, consuming, event, eventually, fill
 from conftest import store_url
-from daemon import Daemon, Raw
 from fakes import FakeDaemon, FakeFeed, free_endpoint, ok_head, pack, refusal
+from raw import Raw
 
 import rewind
 from rewind.client import follow, requests
 from rewind.client.follow import LIVE, Follower
+from rewind.testing import Daemon
 
 
 @pytest.fixture
@@ -62,16 +63,14 @@ def test_what_is_no_endpoint_is_refused_at_once(wrong: str) -> None:
 def test_connect_does_not_wait_for_the_daemon(tmp_path: Path) -> None:
     endpoint = f"ipc://{tmp_path}/s"
     with rewind.connect(endpoint, timeout=20) as client:
-        daemons: list[Daemon] = []
-        starting = threading.Thread(
-            target=lambda: daemons.append(Daemon("memory:", "--incoming-bind", endpoint))
-        )
+        daemon = Daemon("memory:", "--incoming-bind", endpoint)
+        starting = threading.Thread(target=daemon.start)
         starting.start()
         try:
             assert client.append("s", event()).last == 1
         finally:
             starting.join()
-            daemons[0].kill()
+            daemon.kill()
 
 
 def test_ipc_subscription(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import zmq
 from conftest import DURABLE, store_url
-from daemon import Daemon, Raw
+from raw import Raw
+
+from rewind.testing import Daemon
 
 
 @pytest.mark.parametrize("scheme", DURABLE)
@@ -31,7 +33,7 @@ def test_a_failed_write_stops_the_daemon_with_74_and_acknowledges_nothing(
             except zmq.Again:
                 pass  # no answer: that is the point
         assert daemon.wait() == 74
-        assert "stopped by the store" in "".join(daemon.log)
+        assert "stopped by the store" in daemon.log
         daemon.start()
         with Raw(daemon.endpoints["incoming"]) as client:
             head = client.native("READ", {"limit": 0})[0]["head"]

@@ -14,7 +14,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from daemon import Daemon
+
+from rewind.testing import Daemon
 
 NODE = Path(__file__).parent.parent / "node"
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from conftest import DURABLE, store_url
-from daemon import Daemon
 
 import rewind
 from rewind import NewEvent
+from rewind.testing import Daemon
 
 KILLS = int(os.environ.get("REWIND_KILLS", "4"))  # each ends the subscriber or the daemon
 

@@ -12,9 +12,10 @@ import psutil
 import pytest
 import zmq
 from conftest import ALL_SCHEMES, DURABLE, store_url
-from daemon import Daemon, Raw
+from raw import Raw
 
 from rewind.backends.log.backend import ENGINES
+from rewind.testing import Daemon
 
 pack, unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
 OTHERS_MS = 2_000  # what "go on" means: an answer, on a machine that may be busy
