@@ -6,7 +6,7 @@ of punctuality grows meanwhile, is compared with the rows the events were made f
 asked a few questions. On a terminal the daemon then stays up until Ctrl-C. Nothing remains.
 
 Here is the order of things. flights.py makes rows into events, punctuality.py is the projection,
-questions.py asks, processes.py starts and stops. docs/tutorial.rst builds the same step by step.
+questions.py asks; rewind/testing starts and stops. docs/tutorial.rst builds the same step by step.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ from itertools import islice
 from pathlib import Path
 
 import rewind
-from rewind.demo.figures import Snapshot, count
+from rewind.demo.figures import DemoFailed, Snapshot, count
 from rewind.demo.flights import Row, flight_of, in_order, read_rows
-from rewind.demo.processes import Daemon, DemoFailed, Projection
+from rewind.demo.projection import Projection
 from rewind.demo.questions import ask, commands
 from rewind.demo.screen import Screen, table
+from rewind.testing import Daemon
 
 BATCH_EVENTS = 100  # an append, and a step of the clock on the screen
 WRITING_S = 12.0  # long enough to see the table grow, short enough to wait for
 CATCH_UP_S = 60.0  # for the projection to take in the last event
 FRAME_S = 0.05
+FEEDS = ("streaming", "topic")  # those that a daemon has unless told otherwise
 
 Batch = list[tuple[str, rewind.NewEvent]]
 
@@ -42,16 +44,16 @@ def main() -> int:
     """
     told = False
     try:
-        with _interrupted_once(), tempfile.TemporaryDirectory(prefix="rewind-demo-") as name:
-            directory = Path(name)
-            with (
-                Daemon(str(directory / "store"), directory) as daemon,
-                Projection(daemon.endpoint, directory) as projection,
-                rewind.connect(daemon.endpoint) as client,
-            ):
-                _tell(client, daemon, projection)
-                told = True
-                _stay(daemon)
+        with (
+            _interrupted_once(),
+            tempfile.TemporaryDirectory(prefix="rewind-demo-") as directory,
+            Daemon(str(Path(directory) / "store"), feeds=FEEDS) as daemon,
+            Projection(daemon.endpoint) as projection,
+            rewind.connect(daemon.endpoint) as client,
+        ):
+            _tell(client, daemon, projection)
+            told = True
+            _stay(daemon)
     except KeyboardInterrupt:
         if not told:
             return 130
@@ -120,7 +122,8 @@ def _stay(daemon: Daemon) -> None:
         print(f"  $ {command}")
     if there:
         print("\nThe daemon stays up until Ctrl-C.", flush=True)
-        daemon.wait()
+        daemon.wait(None)
+        daemon.check()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import msgspec
 
 from rewind.demo.flights import Row
+from rewind.errors import RewindError
 
 ON_TIME_MINUTES = 15
 """A flight at most so late counts as on time, as is usual in the industry."""
@@ -36,6 +37,12 @@ CARRIERS = {
     "WN": "Southwest",
     "YV": "Mesa",
 }
+
+
+class DemoFailed(RewindError):
+    """The demo cannot go on; the message says what was wrong."""
+
+    exit_code = 70
 
 
 class Figures(msgspec.Struct):

@@ -22,12 +22,13 @@ from itertools import islice
 from pathlib import Path
 
 import rewind
-from rewind.demo.figures import count, totals
+from rewind.demo.figures import DemoFailed, count, totals
 from rewind.demo.flights import WEEK, flight_of, in_order, read_rows
-from rewind.demo.processes import Daemon, DemoFailed
 from rewind.demo.punctuality import Punctuality
+from rewind.testing import Daemon
 
 BATCH_EVENTS = 500
+FEEDS = ("streaming", "topic")  # those that a daemon has unless told otherwise
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,13 +39,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=BATCH_EVENTS, metavar="N")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="rewind-load-") as name:
-        directory = Path(name)
-        store = given.store or str(directory / "store")
-        with Daemon(store, directory) as daemon, rewind.connect(daemon.endpoint) as client:
-            if client.head():
-                raise DemoFailed(f"{daemon.store} holds {client.head()} events already")
-            print(f"store {daemon.store}, {given.batch} events an append")
-            _run(client, given.file, given.batch, Path(daemon.store.partition(":")[2]))
+        store = given.store or str(Path(name) / "store")
+        with Daemon(store, feeds=FEEDS) as daemon:
+            with rewind.connect(daemon.endpoint) as client:
+                if client.head():
+                    raise DemoFailed(f"{daemon.store} holds {client.head()} events already")
+                print(f"store {daemon.store}, {given.batch} events an append")
+                _run(client, given.file, given.batch, Path(daemon.store.partition(":")[2]))
+            daemon.stop()
     return 0
 
 

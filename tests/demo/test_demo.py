@@ -26,7 +26,7 @@ import pytest
 
 import rewind
 from rewind import demo
-from rewind.demo import figures, flights, processes, screen
+from rewind.demo import figures, flights, screen
 from rewind.demo.punctuality import Punctuality
 
 AGREES = "The table agrees with the CSV"
@@ -262,7 +262,7 @@ def test_elsewhere_than_on_a_terminal_progress_is_a_line_now_and_then() -> None:
 
 
 def test_a_wrong_table_is_not_called_right() -> None:
-    with pytest.raises(processes.DemoFailed, match="does not agree"):
+    with pytest.raises(figures.DemoFailed, match="does not agree"):
         demo._compare(snapshot(), ROWS)
 
 
