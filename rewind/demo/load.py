@@ -25,10 +25,9 @@ import rewind
 from rewind.demo.figures import DemoFailed, count, totals
 from rewind.demo.flights import WEEK, flight_of, in_order, read_rows
 from rewind.demo.punctuality import Punctuality
-from rewind.testing import Daemon
+from rewind.testing.daemon import USUAL_FEEDS, Daemon
 
 BATCH_EVENTS = 500
-FEEDS = ("streaming", "topic")  # those that a daemon has unless told otherwise
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="rewind-load-") as name:
         store = given.store or str(Path(name) / "store")
-        with Daemon(store, feeds=FEEDS) as daemon:
+        with Daemon(store, feeds=USUAL_FEEDS) as daemon:
             with rewind.connect(daemon.endpoint) as client:
                 if client.head():
                     raise DemoFailed(f"{daemon.store} holds {client.head()} events already")

@@ -25,8 +25,7 @@ import psutil
 import pytest
 
 import rewind
-from rewind import demo
-from rewind.demo import figures, flights, screen
+from rewind.demo import figures, flights, screen, story
 from rewind.demo.punctuality import Punctuality
 
 AGREES = "The table agrees with the CSV"
@@ -263,7 +262,7 @@ def test_elsewhere_than_on_a_terminal_progress_is_a_line_now_and_then() -> None:
 
 def test_a_wrong_table_is_not_called_right() -> None:
     with pytest.raises(figures.DemoFailed, match="does not agree"):
-        demo._compare(snapshot(), ROWS)
+        story._compare(snapshot(), ROWS)
 
 
 # --- the real thing -----------------------------------------------------------------
