@@ -1,4 +1,7 @@
-"""Processes that are started, waited for and ended, each within a bounded time."""
+"""The servers of other systems: started, waited for and ended within a bounded time; what they use.
+
+Rewind's own daemons are started by rewind/testing.
+"""
 
 from __future__ import annotations
 
@@ -61,19 +64,10 @@ class Process:
     def _words(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace")
 
-    def anonymous_mb(self) -> float:
-        """Its anonymous memory (RssAnon of proc(5))."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
-        return int(status.split("RssAnon:")[1].split()[0]) / 1024
-
-    def cpu_s(self) -> float:
-        """Processor time it has used (proc(5)); 0 once it has ended."""
-        try:
-            stat = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return 0.0
-        fields = stat.rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     def stop(self) -> None:
         """Ask it to end; kill it if it does not."""
@@ -87,6 +81,22 @@ class Process:
         """End it at once."""
         self._process.kill()
         self._process.wait()
+
+
+def anonymous_mb(pid: int) -> float:
+    """The anonymous memory of a process (RssAnon of proc(5))."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(status.split("RssAnon:")[1].split()[0]) / 1024
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time that a process has used (proc(5)); 0 once it has ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return 0.0
+    fields = stat.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def free_port() -> int:

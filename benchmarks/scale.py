@@ -13,16 +13,18 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import zmq
+
+from rewind.testing import Daemon
 
 pack, unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
 EVENTS_PER_APPEND = 1_000
@@ -30,43 +32,42 @@ DATA_BYTES = 256
 IN_FLIGHT = 8
 PROBES = 500
 WARM_UP = 5_000
+READY_S = 120.0  # a store of ten million events takes long to open while the disk is busy
 
 
-class Daemon:
-    """A daemon on a free port, and a connection to it."""
+class Connection:
+    """A plain DEALER, connected to a daemon."""
 
-    def __init__(self, url: str) -> None:
-        command = [sys.executable, "-m", "rewind", "serve", "--store", url]
-        command += ["--incoming-bind", "tcp://127.0.0.1:*", "--topic-bind", ""]
-        begun = time.perf_counter()
-        self.process = subprocess.Popen(
-            [*command, "--streaming-bind", ""], stderr=subprocess.PIPE, text=True
-        )
-        assert self.process.stderr is not None
-        line = next((line for line in self.process.stderr if " ready " in line), "")
-        self.open_s = time.perf_counter() - begun
+    def __init__(self, endpoint: str) -> None:
         self.socket = zmq.Context.instance().socket(zmq.DEALER)
         self.socket.linger = 0
         self.socket.rcvtimeo = 60_000
-        self.socket.connect(re.findall(r"incoming=(\S+)", line)[0])
+        self.socket.connect(endpoint)
 
     def ask(self, command: bytes, body: object) -> tuple[dict, bytes]:
+        """The body and the chunk of the reply to a request."""
         self.socket.send_multipart([command, b"", pack(body)])
         status, _, reply, *chunk = self.socket.recv_multipart()
         assert status == b"OK", unpack(reply)
         return unpack(reply), chunk[0] if chunk else b""
 
-    def anonymous_mb(self) -> float:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("RssAnon:")[1].split()[0]) / 1024
 
-    def kill(self) -> None:
-        self.socket.close()
-        self.process.kill()
-        self.process.wait()
+@contextmanager
+def connected(url: str) -> Iterator[tuple[Daemon, Connection]]:
+    """A daemon on a store, killed in the end, and a connection to it."""
+    with Daemon(url, feeds=(), ready_s=READY_S) as daemon:
+        connection = Connection(daemon.endpoint)
+        yield daemon, connection
+        connection.socket.close()
 
 
-def fill(daemon: Daemon, count: int, streams: int, chooser: random.Random) -> float:
+def anonymous_mb(daemon: Daemon) -> float:
+    """Its anonymous memory (RssAnon of proc(5))."""
+    status = Path(f"/proc/{daemon.pid}/status").read_text(encoding="ascii")
+    return int(status.split("RssAnon:")[1].split()[0]) / 1024
+
+
+def fill(connection: Connection, count: int, streams: int, chooser: random.Random) -> float:
     """Append ``count`` events over random streams; events a second."""
     begun = time.perf_counter()
     waiting = 0
@@ -82,53 +83,52 @@ def fill(daemon: Daemon, count: int, streams: int, chooser: random.Random) -> fl
             ]
             for _ in range(min(EVENTS_PER_APPEND, count - done))
         ]
-        daemon.socket.send_multipart([b"APPEND", b"", pack({"events": events})])
+        connection.socket.send_multipart([b"APPEND", b"", pack({"events": events})])
         waiting += 1
         if waiting == IN_FLIGHT:
-            assert daemon.socket.recv_multipart()[0] == b"OK"
+            assert connection.socket.recv_multipart()[0] == b"OK"
             waiting -= 1
         if sys.stderr.isatty():
             print(f"\r{done + len(events):>12,} of {count:,}", end="", file=sys.stderr)
     for _ in range(waiting):
-        assert daemon.socket.recv_multipart()[0] == b"OK"
+        assert connection.socket.recv_multipart()[0] == b"OK"
     return count / (time.perf_counter() - begun)
 
 
-def probe(daemon: Daemon, streams: int, chooser: random.Random, count: int) -> tuple[float, float]:
+def probe(
+    connection: Connection, streams: int, chooser: random.Random, count: int
+) -> tuple[float, float]:
     """Median microseconds of one append, and of reading one stream (its first page)."""
     appends, reads = [], []
     for _ in range(count):
         name = f"stream-{chooser.randrange(streams):07}"
         event = [None, name, "happened", [], {}, os.urandom(DATA_BYTES)]
         begun = time.perf_counter()
-        daemon.ask(b"APPEND", {"events": [event], "id": os.urandom(16)})
+        connection.ask(b"APPEND", {"events": [event], "id": os.urandom(16)})
         appends.append(time.perf_counter() - begun)
         begun = time.perf_counter()
-        daemon.ask(b"READ", {"stream": name, "limit": 10})
+        connection.ask(b"READ", {"stream": name, "limit": 10})
         reads.append(time.perf_counter() - begun)
     return statistics.median(appends) * 1e6, statistics.median(reads) * 1e6
 
 
 def measure(url: str, streams: int, chooser: random.Random) -> dict[str, float]:
     """Open, measure, kill, open again."""
-    daemon = Daemon(url)
-    daemon.kill()
-    daemon = Daemon(url)
-    cold_append_us, cold_read_us = probe(daemon, streams, chooser, PROBES)
-    probe(daemon, streams, chooser, WARM_UP)
-    append_us, read_us = probe(daemon, streams, chooser, PROBES)
-    head = daemon.ask(b"INFO", {})[0]["head"]
-    figures = {
-        "events": head,
-        "open_s": daemon.open_s,
-        "anon_mb": daemon.anonymous_mb(),
-        "cold_append_us": cold_append_us,
-        "cold_read_us": cold_read_us,
-        "append_us": append_us,
-        "read_us": read_us,
-    }
-    daemon.kill()
-    return figures
+    with connected(url):
+        pass
+    with connected(url) as (daemon, connection):
+        cold_append_us, cold_read_us = probe(connection, streams, chooser, PROBES)
+        probe(connection, streams, chooser, WARM_UP)
+        append_us, read_us = probe(connection, streams, chooser, PROBES)
+        return {
+            "events": connection.ask(b"INFO", {})[0]["head"],
+            "open_s": daemon.start_s,
+            "anon_mb": anonymous_mb(daemon),
+            "cold_append_us": cold_append_us,
+            "cold_read_us": cold_read_us,
+            "append_us": append_us,
+            "read_us": read_us,
+        }
 
 
 def main() -> None:
@@ -144,11 +144,10 @@ def main() -> None:
         rows = []
         done = 0
         for size in (10_000, options.events):
-            daemon = Daemon(url)
             streams = max(1, options.streams * size // options.events)
-            rate = fill(daemon, size - done, streams, chooser)
-            filled_mb = daemon.anonymous_mb()
-            daemon.kill()
+            with connected(url) as (daemon, connection):
+                rate = fill(connection, size - done, streams, chooser)
+                filled_mb = anonymous_mb(daemon)
             rows.append({**measure(url, streams, chooser), "rate": rate, "filled_mb": filled_mb})
             done = size
         size_mb = sum(f.stat().st_size for f in Path(directory).rglob("*") if f.is_file()) / 1e6

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from benchmarks.processes import LAST_WORDS, Failed
+from benchmarks.processes import LAST_WORDS, Failed, cpu_s
 from benchmarks.systems import Server, System, system
 
 Key = tuple[str, int]
@@ -140,13 +140,12 @@ class Stage:
         processes = [process for process in processes if process is not None]
         until_s = time.monotonic() + seconds_max
         while processes:
-            before = [process.cpu_s() for process in processes]
+            before = [cpu_s(process.pid) for process in processes]
             time.sleep(QUIET_LOOK_S)
-            spent = [process.cpu_s() - was for process, was in zip(processes, before, strict=True)]
             processes = [
                 process
-                for process, cpu_s in zip(processes, spent, strict=True)
-                if cpu_s > QUIET_SHARE * QUIET_LOOK_S
+                for process, before_s in zip(processes, before, strict=True)
+                if cpu_s(process.pid) - before_s > QUIET_SHARE * QUIET_LOOK_S
             ]
             if time.monotonic() > until_s:
                 self._restless.update(processes)

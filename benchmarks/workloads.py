@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.loads import paced_events
-from benchmarks.processes import Failed
+from benchmarks.processes import Failed, anonymous_mb
 from benchmarks.stage import Key, Stage
 
 Figures = dict[str, float]
@@ -321,7 +321,7 @@ def _opening(key: Key) -> Callable[[Stage], Figures]:
     def run(stage: Stage) -> Figures:
         server = stage.reopen(key)
         assert server.process is not None
-        return {"open_s": server.open_s, "anon_mb": server.process.anonymous_mb()}
+        return {"open_s": server.open_s, "anon_mb": anonymous_mb(server.process.pid)}
 
     return run
 
@@ -338,7 +338,7 @@ def _appending(key: Key, options: Options) -> Callable[[Stage], Figures]:
             seconds=options.seconds,
         )
         assert server.process is not None
-        return {**figures, "anon_mb": server.process.anonymous_mb()}
+        return {**figures, "anon_mb": anonymous_mb(server.process.pid)}
 
     return run
 

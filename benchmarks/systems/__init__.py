@@ -14,6 +14,7 @@ from typing import Protocol
 
 from benchmarks.events import Pair
 from benchmarks.processes import Failed, Process
+from rewind.testing import Daemon
 
 MODULES = {
     "rewind-leveldb": ("rewind", "leveldb"),
@@ -35,7 +36,9 @@ class Server:
     ``endpoint``: where its clients connect. ``open_s``: how long it took to be ready.
     """
 
-    def __init__(self, process: Process | None, endpoint: str, open_s: float = 0.0) -> None:
+    def __init__(
+        self, process: Process | Daemon | None, endpoint: str, open_s: float = 0.0
+    ) -> None:
         self.process = process
         self.endpoint = endpoint
         self.open_s = open_s

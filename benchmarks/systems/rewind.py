@@ -5,8 +5,6 @@ One event an append carries an append id, which the client makes.
 
 from __future__ import annotations
 
-import sys
-import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from importlib.metadata import version
@@ -16,8 +14,10 @@ import zmq
 
 import rewind
 from benchmarks.events import TYPE, Pair
-from benchmarks.processes import Process
+from benchmarks.processes import READY_S, Failed
 from benchmarks.systems import Server
+from rewind.testing import ProcessFailed
+from rewind.testing.daemon import USUAL_FEEDS, Daemon
 
 REPEATED = 10  # one append in so many is sent twice
 
@@ -35,13 +35,17 @@ class System:
 
     def start(self, directory: Path, *, filling: bool = False) -> Server:
         path = "" if self._scheme == "memory" else str(directory / "store")
-        command = [sys.executable, "-m", "rewind", "serve"]
-        command += ["--store", f"{self._scheme}:{path}"]
-        for feed in ("incoming", "streaming", "topic"):
-            command += [f"--{feed}-bind", "tcp://127.0.0.1:*"]
-        process = Process(command, directory / "log.txt")
-        ready = process.wait_for(r" ready .*incoming=(\S+).*\n")
-        return Server(process, ready[1], time.perf_counter() - process.begun_s)
+        daemon = Daemon(
+            f"{self._scheme}:{path}",
+            feeds=USUAL_FEEDS,
+            log=directory / "log.txt",
+            ready_s=READY_S,
+        )
+        try:
+            daemon.start()
+        except ProcessFailed as error:
+            raise Failed(str(error)) from error
+        return Server(daemon, daemon.endpoint, daemon.start_s)
 
     def versions(self) -> dict[str, str]:
         packages = ["pyzmq", "msgspec"] + ["plyvel"] * (self._scheme in ("leveldb", "log"))

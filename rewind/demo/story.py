@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 
 import rewind
@@ -27,12 +26,13 @@ from rewind.demo.questions import ask, commands
 from rewind.demo.screen import Screen, table
 from rewind.testing.daemon import USUAL_FEEDS, Daemon
 
-BATCH_EVENTS = 100  # an append, and a step of the clock on the screen
+APPEND_EVENTS = 100  # of an append, which is a step of the clock on the screen
 WRITING_S = 12.0  # long enough to see the table grow, short enough to wait for
 CATCH_UP_S = 60.0  # for the projection to take in the last event
-FRAME_S = 0.05
+REDRAW_S = 0.05
 
-Batch = list[tuple[str, rewind.NewEvent]]
+Events = list[tuple[str, rewind.NewEvent]]
+"""Events, each behind the name of its stream."""
 
 
 def main() -> int:
@@ -40,26 +40,25 @@ def main() -> int:
 
     Raises ``RewindError`` when something fails, which the command line prints.
     """
-    told = False
     try:
         with (
-            _interrupted_once(),
+            _first_signal_raises(),
             tempfile.TemporaryDirectory(prefix="rewind-demo-") as directory,
             Daemon(str(Path(directory) / "store"), feeds=USUAL_FEEDS) as daemon,
             Projection(daemon.endpoint) as projection,
             rewind.connect(daemon.endpoint) as client,
         ):
             _tell(client, daemon, projection)
-            told = True
-            _stay(daemon)
+            interrupted = _stay(daemon)
     except KeyboardInterrupt:
-        if not told:
-            return 130
+        return 130
+    if interrupted:
         print("\nThe daemon has stopped, its temporary store is gone.")
     return 0
 
 
 def _tell(client: rewind.Client, daemon: Daemon, projection: Projection) -> None:
+    """The story from the first event to the last question."""
     rows = list(read_rows())
     events = list(in_order(map(flight_of, rows)))
     print(f"A daemon is up at {daemon.endpoint}, its store is {daemon.store}.")
@@ -73,14 +72,13 @@ def _tell(client: rewind.Client, daemon: Daemon, projection: Projection) -> None
     ask(client, daemon.endpoint)
 
 
-def _publish(client: rewind.Client, events: Batch, projection: Projection, screen: Screen) -> int:
+def _publish(client: rewind.Client, events: Events, projection: Projection, screen: Screen) -> int:
     """Append all events, an append a step, and show the table meanwhile. Returns the last position."""
-    pending = iter(events)
-    pause_s = WRITING_S * BATCH_EVENTS / len(events)
+    pause_s = WRITING_S * APPEND_EVENTS / len(events)
     due_s = time.monotonic()
     last = 0
-    while batch := list(islice(pending, BATCH_EVENTS)):
-        last = client.append_streams(batch).last
+    for start in range(0, len(events), APPEND_EVENTS):
+        last = client.append_streams(events[start : start + APPEND_EVENTS]).last
         _show(projection, screen)
         due_s += pause_s
         time.sleep(max(0.0, due_s - time.monotonic()))
@@ -94,7 +92,7 @@ def _catch_up(projection: Projection, position: int, screen: Screen) -> Snapshot
         if time.monotonic() > deadline_s:
             raise DemoFailed(f"the projection is still at {projection.snapshot.position}")
         _show(projection, screen)
-        time.sleep(FRAME_S)
+        time.sleep(REDRAW_S)
     screen.finish(table(projection.snapshot))
     return projection.snapshot
 
@@ -112,21 +110,26 @@ def _compare(snapshot: Snapshot, rows: list[Row]) -> None:
     print("The table agrees with the CSV, counted without any event.")
 
 
-def _stay(daemon: Daemon) -> None:
-    """Keep the daemon up for somebody who is there to use it."""
+def _stay(daemon: Daemon) -> bool:
+    """Keep the daemon up for somebody who is there to use it. Returns whether they pressed Ctrl-C."""
     there = sys.stdin.isatty() and sys.stdout.isatty()
-    print("\nTry it in another terminal:" if there else "\nOn a terminal one could go on with:")
-    for command in commands(daemon.endpoint):
-        print(f"  $ {command}")
-    if there:
-        print("\nThe daemon stays up until Ctrl-C.", flush=True)
-        daemon.wait(None)
-        daemon.check()
+    try:
+        print("\nTry it in another terminal:" if there else "\nOn a terminal one could go on with:")
+        for command in commands(daemon.endpoint):
+            print(f"  $ {command}")
+        if there:
+            print("\nThe daemon stays up until Ctrl-C.", flush=True)
+            daemon.wait(None)
+            daemon.check()
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 @contextmanager
-def _interrupted_once() -> Iterator[None]:
-    """Let the first signal to end raise; what follows must not disturb the cleaning up."""
+def _first_signal_raises() -> Iterator[None]:
+    """Let the first signal that asks for the end raise, and ignore later ones, which would disturb
+    the cleaning up."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def end(number: int, frame: object) -> None:
