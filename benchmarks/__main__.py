@@ -1,4 +1,4 @@
-"""The command: ``python -m benchmarks``. What it measures and how is said in workloads.py."""
+"""The command ``python -m benchmarks``. Next: workloads.py, what it measures and how."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.stage import Stage
 from benchmarks.systems import MODULES
 from benchmarks.workloads import WORKLOADS, Measurement, Options, Step, measure
 
-BAR = 24  # characters
+BAR_CHARACTERS = 24
 
 
 class Progress:
@@ -39,9 +39,9 @@ class Progress:
         """Show what is done now."""
         if not self._shown:
             return
-        filled = BAR * self._done // max(1, self._total)
+        filled = BAR_CHARACTERS * self._done // max(1, self._total)
         minutes, seconds = divmod(int(time.monotonic() - self._begun_s), 60)
-        bar = "#" * filled + "." * (BAR - filled)
+        bar = "#" * filled + "." * (BAR_CHARACTERS - filled)
         click.echo(f"\r\033[K[{bar}] {minutes}:{seconds:02} {words}", nl=False, err=True)
 
     def end(self) -> None:
@@ -84,12 +84,12 @@ def main(
         for name in WORKLOADS
         if not workloads or name in workloads
     }
-    found = _run(chosen, options, place)
-    click.echo(report.text(found))
+    results = _run(chosen, options, place)
+    click.echo(report.text(results))
     for path, write in ((json_file, report.as_json), (svg_file, plot.svg), (rst_file, report.rst)):
         if path is not None:
-            path.write_text(write(found), encoding="utf-8")
-    if any(name.startswith("rewind") for name in found.left_out):
+            path.write_text(write(results), encoding="utf-8")
+    if any(name.startswith("rewind") for name in results.left_out):
         sys.exit(1)
 
 

@@ -23,7 +23,7 @@ from rewind.wire.native import LIMITS
 
 MESSAGES_MAX = 1_024
 PEER_MESSAGES = 1_000
-CHUNK_RECORDS = 3_000  # about 1 MiB: what Rewind answers a READ with that names no bound
+CHUNK_RECORDS = 3_000  # they are about 1 MiB, Rewind's answer to a READ that names no bound
 NOW, MORE = int(zmq.DONTWAIT), int(zmq.SNDMORE | zmq.DONTWAIT)
 
 pack = msgspec.msgpack.encode
@@ -45,13 +45,13 @@ def main() -> NoReturn:
     receive, send = router.recv, sender(router)
     while True:
         poller.poll()
-        group = []
+        requests = []
         for _ in range(MESSAGES_MAX):
             try:
-                group.append(receive_routed(receive, NOW))
+                requests.append(receive_routed(receive, NOW))
             except zmq.Again:
                 break
-        for frames in group:
+        for frames in requests:
             reply = answers.to(frames)
             try:
                 for frame in reply[:-1]:

@@ -12,15 +12,15 @@ from collections.abc import Iterator
 
 TYPE = "AccountCredited"
 DATA_BYTES = 256
-STREAMS = 1_000  # of the appending workloads
-HOT_EVENTS = 100  # in each stream that is read
-HOT_SHARE = 10  # one event in so many
+STREAMS = 1_000  # the appending workloads write to these
+HOT_EVENTS = 100  # each stream that is read has so many
+HOT_SHARE = 10  # one event in ten goes to a stream that is read
 COLD_STREAMS_PER_HOT = 100
 
 Pair = tuple[str, bytes]
 """A stream's name and an event's data."""
 
-_PAYLOADS = 512  # different ones: enough that nothing is compressed or deduplicated to nothing
+_PAYLOADS = 512  # so many differ that no store can compress or deduplicate them to nothing
 
 
 def payloads() -> list[bytes]:
@@ -42,14 +42,14 @@ def _hot_count(events: int) -> int:
     return max(1, events // (HOT_SHARE * HOT_EVENTS))
 
 
-def filling(events: int, batch: int = 1_000) -> Iterator[list[Pair]]:
-    """What a store of so many events is filled with, a batch at a time."""
+def filling(events: int, append_events: int = 1_000) -> Iterator[list[Pair]]:
+    """What a store of so many events is filled with: the events of one append after the other."""
     data = payloads()
     hot = _hot_count(events)
     cold = hot * COLD_STREAMS_PER_HOT
-    for begin in range(0, events, batch):
+    for begin in range(0, events, append_events):
         pairs = []
-        for number in range(begin, min(begin + batch, events)):
+        for number in range(begin, min(begin + append_events, events)):
             turn, rest = divmod(number, HOT_SHARE)
             hot_name, cold_name = f"hot-{turn % hot:06}", f"cold-{(number - turn - 1) % cold:07}"
             pairs.append((cold_name if rest else hot_name, data[number % _PAYLOADS]))

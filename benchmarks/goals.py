@@ -64,7 +64,7 @@ def number(value: float) -> str:
 
 def with_limits(measurements: Sequence[Measurement]) -> list[Measurement]:
     """The measurements, and the limits that follow from those of the same round."""
-    found = list(measurements)
+    extended = list(measurements)
     rates = {
         (one.system, one.round): one.figures["rate"] for one in measurements if one.workload == "W1"
     }
@@ -72,8 +72,8 @@ def with_limits(measurements: Sequence[Measurement]) -> list[Measurement]:
         for limit, disk in SOCKET_AND_DISK.items():
             if name == "echo" and (disk, turn) in rates:
                 rate = 1 / (1 / echo + 1 / rates[disk, turn])
-                found.append(Measurement("W1", "1 client", limit, turn, {"rate": rate}))
-    return found
+                extended.append(Measurement("W1", "1 client", limit, turn, {"rate": rate}))
+    return extended
 
 
 def compare(
@@ -116,7 +116,7 @@ def _ratio(figure: str, pairs: Sequence[tuple[float, float]]) -> Ratio | None:
 
 def goals(options: Options) -> list[Goal]:
     """All of them."""
-    found = [
+    first = [
         Goal("W1", "1 client", "rate", 1.2, "umadb"),
         Goal("W1", "1 client", "rate", 1.0, "redis"),
         Goal("W1", "1 client", "rate", 1.0, "nats"),
@@ -124,32 +124,32 @@ def goals(options: Options) -> list[Goal]:
     ]
     for shape in ("100 over 1", "100 over 10", "100 over 100", "1,000 over 1,000"):
         for case, of_echo in ((shape, 0.55), (f"PUBLISH, {shape}", 0.65)):
-            found += [
+            first += [
                 Goal("W2", case, "rate", 5.0, "umadb", shape),
                 Goal("W2", case, "rate", 1.0, "redis", shape),
                 Goal("W2", case, "rate", 1.0, "nats", shape),
                 Goal("W2", case, "rate", of_echo, "echo"),
             ]
-    found += [
+    first += [
         Goal("W3", "4 clients", "rate", 1.0, "umadb"),
         Goal("W4", "1 reader", "rate", 2.0, "umadb"),
         Goal("W4", "1 reader", "rate", 10.0, "redis"),
     ]
     for case in ("1 client", "16 clients"):
-        found += [Goal("W5", case, figure, 1.0, "umadb") for figure in ("rate", "p99_us")]
+        first += [Goal("W5", case, figure, 1.0, "umadb") for figure in ("rate", "p99_us")]
     for case in ("1 subscriber, 2,000/s", "100 subscribers, 200/s", "100 subscribers, 2,000/s"):
-        found += [Goal("W6", case, "p50_us", 1.0, peer) for peer in PEERS]
+        first += [Goal("W6", case, "p50_us", 1.0, peer) for peer in PEERS]
     for size in [options.events] + [LARGE_EVENTS] * options.large:
         events = f"{size:,} events"
         smallest = f"{SMALL_EVENTS:,} events"
-        found += [
+        first += [
             Goal("W7", f"append, {events}", "rate", 0.9, "", f"append, {smallest}"),
             Goal("W7", f"read, {events}", "rate", 0.9, "", f"read, {smallest}"),
             Goal("W7", f"open, {events}", "open_s", 1.0, bound=1.0),
             Goal("W7", f"append, {events}", "anon_mb", 1.0, bound=300.0),
         ]
     return [
-        *found,
+        *first,
         Goal("W8", "expected versions", "rate", 0.9, "", "plain"),
         Goal("W8", "1 in 10 twice", "rate", 0.9, "", "plain"),
         Goal("W9", "beside a reader", "rate", 0.6, "", "alone"),

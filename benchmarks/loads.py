@@ -29,14 +29,14 @@ from benchmarks.systems.disk import SyncedFile
 Start = Callable[[], None]
 Figures = dict[str, float]
 
-WARM_UP_S = 0.2  # unmeasured, at the beginning of each load
-BATCH_EVENTS = 1_000
-FILLERS = 4  # appends at once when a store is filled
+WARM_UP_S = 0.2  # each load begins with this, which is not measured
+LARGE_APPEND_EVENTS = 1_000
+FILLERS = 4  # so many threads fill a store
 SOCKETS_MAX = 4_096
-BURST_S = 0.005  # between the bursts of a paced load
-PACE_THREADS = 32  # that append it, where the client blocks
-PACE_CALLS = 100  # at once, as a rule
-SETTLE_S = 1.5  # for subscribers to be subscribed, and after the last event for its delivery
+BURST_S = 0.005  # a paced load comes in bursts; sleeping less than this is not exact
+PACE_THREADS = 32  # so many append a paced load where the client blocks
+PACE_CALLS = 100  # a paced load rarely has more calls at once
+SETTLE_S = 1.5  # subscribing takes less, and so does the delivery of the last event
 
 now = time.perf_counter
 
@@ -86,30 +86,30 @@ def one_by_one(start: Start, name: str, endpoint: str, seconds: float) -> Figure
     """One blocking client appends one event after the other."""
     client = system(name).connect(endpoint)
     streams, data = itertools.cycle(append_streams()), itertools.cycle(payloads())
-    found = _measured(lambda: client.append(next(streams), next(data)), seconds, start)
+    measured = _measured(lambda: client.append(next(streams), next(data)), seconds, start)
     client.close()
-    return found
+    return measured
 
 
-def batches(start: Start, name: str, endpoint: str, seconds: float) -> Figures:
-    """One blocking client appends a thousand events after the other."""
+def large_appends(start: Start, name: str, endpoint: str, seconds: float) -> Figures:
+    """One blocking client makes one append of a thousand events after the other."""
     client = system(name).connect(endpoint)
     data = payloads()
     pairs = [
         (stream, data[number % len(data)])
-        for number, stream in zip(range(BATCH_EVENTS), itertools.cycle(append_streams()))
+        for number, stream in zip(range(LARGE_APPEND_EVENTS), itertools.cycle(append_streams()))
     ]
-    found = _measured(lambda: client.append_many(pairs), seconds, start, BATCH_EVENTS)
+    measured = _measured(lambda: client.append_many(pairs), seconds, start, LARGE_APPEND_EVENTS)
     client.close()
-    return found
+    return measured
 
 
-def disk(start: Start, endpoint: str, batch: int, seconds: float) -> Figures:
+def disk(start: Start, endpoint: str, records: int, seconds: float) -> Figures:
     """Write and sync so many records at a time."""
-    file = SyncedFile(endpoint, batch)
-    found = _measured(file.commit, seconds, start, batch)
+    file = SyncedFile(endpoint, records)
+    measured = _measured(file.commit, seconds, start, records)
     file.close()
-    return found
+    return measured
 
 
 # --- many calls at once -------------------------------------------------------------
@@ -156,9 +156,9 @@ def read_streams(
 
     if clients == 1:
         client = system(name).connect(endpoint)
-        found = _measured(steps([client])[0], seconds, start)
+        measured = _measured(steps([client])[0], seconds, start)
         client.close()
-        return found
+        return measured
     return _at_once(start, name, endpoint, clients, clients, seconds, steps)
 
 
@@ -200,28 +200,28 @@ async def _tasks(
     clients = [
         await chosen.connect_async(endpoint, calls // connections) for _ in range(connections)
     ]
-    made = steps(clients)
-    await asyncio.gather(*[_repeat_async(step, WARM_UP_S) for step in made])
+    calling = steps(clients)
+    await asyncio.gather(*[_repeat_async(step, WARM_UP_S) for step in calling])
     start()
     begun = now()
-    found = await asyncio.gather(*[_repeat_async(step, seconds) for step in made])
+    latencies = await asyncio.gather(*[_repeat_async(step, seconds) for step in calling])
     ended = now()
-    for client in reversed(clients):  # coredis nests its connections
+    for client in reversed(clients):  # connections of coredis are closed like nested blocks
         await client.close()
-    return figures(list(itertools.chain(*found)), begun, ended)
+    return figures(list(itertools.chain(*latencies)), begun, ended)
 
 
 def _threads(start: Start, clients: Sequence[Client], steps: Steps, seconds: float) -> Figures:
-    made = steps(clients)
-    with ThreadPoolExecutor(len(made)) as threads:
-        list(threads.map(lambda step: _repeat(step, WARM_UP_S), made))
+    calling = steps(clients)
+    with ThreadPoolExecutor(len(calling)) as threads:
+        list(threads.map(lambda step: _repeat(step, WARM_UP_S), calling))
         start()
         begun = now()
-        found = list(threads.map(lambda step: _repeat(step, seconds), made))
+        latencies = list(threads.map(lambda step: _repeat(step, seconds), calling))
         ended = now()
     for client in clients:
         client.close()
-    return figures(list(itertools.chain(*found)), begun, ended)
+    return figures(list(itertools.chain(*latencies)), begun, ended)
 
 
 def publish(start: Start, endpoint: str, connections: int, calls: int, seconds: float) -> Figures:
@@ -240,8 +240,8 @@ def publish(start: Start, endpoint: str, connections: int, calls: int, seconds: 
             for _ in range(calls // connections):
                 publisher.send()
         while any(publisher.sent for publisher in publishers.values()):
-            for made, _ in poller.poll():
-                publishers[made].receive(until)
+            for socket, _ in poller.poll():
+                publishers[socket].receive(until)
 
     run(now() + WARM_UP_S)
     for publisher in publishers.values():
@@ -249,11 +249,11 @@ def publish(start: Start, endpoint: str, connections: int, calls: int, seconds: 
     start()
     begun = now()
     run(begun + seconds)
-    found = figures(
+    measured = figures(
         [took for publisher in publishers.values() for took in publisher.latencies], begun, now()
     )
     context.destroy(linger=0)
-    return found
+    return measured
 
 
 class Publisher:
@@ -290,18 +290,18 @@ class Publisher:
 
 
 def fill(start: Start, name: str, endpoint: str, events: int) -> Figures:
-    """Fill an empty store; as fast as it takes it, for this is not measured."""
+    """Fill an empty store as fast as it takes it."""
     start()
     chosen = system(name)
-    todo = filling(events)
+    appends = filling(events)
     lock = threading.Lock()
 
-    def take_on() -> None:
+    def append_all() -> None:
         client: Any = chosen.connect(endpoint)
         append = getattr(client, "append_both", client.append_many)
         while True:
             with lock:
-                pairs = next(todo, None)
+                pairs = next(appends, None)
             if pairs is None:
                 client.close()
                 return
@@ -309,7 +309,7 @@ def fill(start: Start, name: str, endpoint: str, events: int) -> Figures:
 
     begun = now()
     with ThreadPoolExecutor(FILLERS) as threads:
-        for filler in [threads.submit(take_on) for _ in range(FILLERS)]:
+        for filler in [threads.submit(append_all) for _ in range(FILLERS)]:
             filler.result()
     return {"rate": events / (now() - begun)}
 
@@ -319,10 +319,10 @@ def read_all(start: Start, name: str, endpoint: str, events: int) -> Figures:
     client = system(name).connect(endpoint)
     start()
     begun, count = now(), 0
-    while count < events:  # once, but for echo
-        found = client.read_all()
-        assert found, f"{count} events were read of {events}"
-        count += found
+    while count < events:  # only echo has less in its store than is asked for
+        read = client.read_all()
+        assert read, f"{count} events were read of {events}"
+        count += read
     took = now() - begun
     client.close()
     return {"rate": count / took, "calls": 1}
@@ -342,13 +342,14 @@ _STAMP = struct.Struct("<Q")
 
 
 def _stamped(data: bytes) -> bytes:
-    """The moment of sending in front; the same clock in every process of a machine."""
+    """Data that begins with the moment of sending, on a clock that all processes share."""
     return _STAMP.pack(time.monotonic_ns()) + data[_STAMP.size :]
 
 
-def _ages(batch: Sequence[bytes]) -> list[float]:
+def _ages(events: Sequence[bytes]) -> list[float]:
+    """How many seconds ago these were sent."""
     moment = time.monotonic_ns()
-    return [(moment - _STAMP.unpack_from(data)[0]) / 1e9 for data in batch]
+    return [(moment - _STAMP.unpack_from(data)[0]) / 1e9 for data in events]
 
 
 def pace(start: Start, name: str, endpoint: str, rate: int, seconds: float) -> Figures:
@@ -392,7 +393,9 @@ async def _pace(
     data: Iterator[bytes],
 ) -> None:
     client = await system(name).connect_async(endpoint, PACE_CALLS)
-    await client.append(next(streams), _stamped(next(data)))  # connected, before anybody listens
+    await client.append(
+        next(streams), _stamped(next(data))
+    )  # this connects, before anybody listens
     start()
     due = now()
     tasks = []
@@ -436,9 +439,9 @@ async def _follow(
 ) -> None:
     async def run(client: AsyncClient) -> None:
         left = events
-        async for batch in client.follow():
-            ages.extend(_ages(batch))
-            left -= len(batch)
+        async for delivered in client.follow():
+            ages.extend(_ages(delivered))
+            left -= len(delivered)
             if left <= 0:
                 return
 
@@ -468,9 +471,9 @@ def _follow_threads(
 ) -> None:
     def run(client: Client) -> None:
         left = events
-        for batch in client.follow():
-            ages.extend(_ages(batch))
-            left -= len(batch)
+        for delivered in client.follow():
+            ages.extend(_ages(delivered))
+            left -= len(delivered)
             if left <= 0:
                 return
 
@@ -489,7 +492,7 @@ LOADS: dict[str, Callable[..., Figures]] = {
     load.__name__: load
     for load in (
         one_by_one,
-        batches,
+        large_appends,
         disk,
         in_flight,
         read_streams,

@@ -14,9 +14,9 @@ from benchmarks.goals import Goal, Ratio, goals, reached, with_limits
 from benchmarks.report import Report
 from benchmarks.workloads import REWIND, WORKLOADS
 
-LABELS, WIDTH = 390, 1_000  # pixels: left of the bars, and in all
+LABELS, WIDTH = 390, 1_000  # pixels: the labels are left of the bars
 BAR, GAP, TITLE = 7, 6, 26
-LEAST, MOST = 0.05, 50.0  # of the axis; what lies beyond is drawn to its end
+LEAST, MOST = 0.05, 50.0  # the ends of the axis; what lies beyond is drawn to its end
 TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
 COLOURS = ("#2f6f9f", "#d08a2e")
 MET, MISSED = "#3a9d5d", "#c0392b"
@@ -27,18 +27,18 @@ def svg(report: Report) -> str:
     measurements = with_limits(report.measurements)
     rows = []
     for goal in goals(report.options):
-        found = [reached(measurements, goal, name) for name in REWIND]
-        if any(found):
-            rows.append((goal, found))
+        ratios = [reached(measurements, goal, name) for name in REWIND]
+        if any(ratios):
+            rows.append((goal, ratios))
     drawn: list[str] = []
     y, workload = 40, ""
-    for goal, found in rows:
+    for goal, ratios in rows:
         if goal.workload != workload:
             workload = goal.workload
             y += TITLE
             said = (WORKLOADS[workload].__doc__ or "").strip()
             drawn.append(_text(8, y - 6, f"{workload}: {said}", weight="bold"))
-        drawn += _row(goal, found, y)
+        drawn += _row(goal, ratios, y)
         y += len(REWIND) * BAR + GAP
     return "\n".join(
         [
@@ -60,11 +60,11 @@ def _x(ratio: float) -> float:
     return round(LABELS + share * (WIDTH - LABELS - 10), 1)
 
 
-def _row(goal: Goal, found: Sequence[Ratio | None], y: int) -> list[str]:
+def _row(goal: Goal, ratios: Sequence[Ratio | None], y: int) -> list[str]:
     """A goal: its label, a bar for each store from the draw, its spread, and the goal's mark."""
-    height = len(found) * BAR
+    height = len(ratios) * BAR
     drawn = [_text(LABELS - 8, y + height - 3, goal.title, anchor="end")]
-    for number, (ratio, colour) in enumerate(zip(found, COLOURS, strict=True)):
+    for number, (ratio, colour) in enumerate(zip(ratios, COLOURS, strict=True)):
         if ratio is None:
             continue
         top = y + number * BAR
@@ -76,7 +76,7 @@ def _row(goal: Goal, found: Sequence[Ratio | None], y: int) -> list[str]:
         )
         middle = top + BAR / 2 - 0.5
         drawn.append(_line(_x(ratio.least), middle, _x(ratio.most), middle, "#444444"))
-    met = all(ratio.median >= goal.at_least for ratio in found if ratio is not None)
+    met = all(ratio.median >= goal.at_least for ratio in ratios if ratio is not None)
     mark = _x(goal.at_least)
     drawn.append(_line(mark, y - 2, mark, y + height + 1, MET if met else MISSED, 3))
     return drawn

@@ -14,10 +14,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-READY_S = 120.0  # a store of ten million events, opened while the disk is busy
-STOP_S = 20.0  # for a server to end when asked, before it is killed
-LOOK_S = 0.01  # between looks at a log
-LAST_WORDS = 600  # characters of a log in an error
+READY_S = 120.0  # a store of ten million events takes long to open while the disk is busy
+STOP_S = 20.0  # a server that has not ended by then is killed
+LOOK_S = 0.01  # a start takes many times as long as the pause between two looks at its log
+LAST_WORDS = 600  # characters; an error shows the end of a log
 
 
 class Failed(Exception):

@@ -55,15 +55,15 @@ class Table:
 def tables(report: Report) -> list[Table]:
     """A table for each workload, and the goals."""
     measurements = with_limits(report.measurements)
-    found = []
+    result = []
     for workload, steps in WORKLOADS.items():
         of_it = [one for one in measurements if one.workload == workload]
         if of_it:
             title = f"{workload}: {(steps.__doc__ or '').strip().rstrip('.')}"
-            found.append(_workload(title, of_it, report.notes))
+            result.append(_workload(title, of_it, report.notes))
     reviewed = [_review(measurements, goal) for goal in goals(report.options)]
     rows = [row for row in reviewed if row is not None]
-    return [*found, Table("Goals", ("", "what", "goal", *REWIND, ""), rows)]
+    return [*result, Table("Goals", ("", "what", "goal", *REWIND, ""), rows)]
 
 
 def _workload(title: str, measurements: Sequence[Measurement], notes: dict[str, str]) -> Table:
@@ -100,12 +100,12 @@ def _median(measurements: Sequence[Measurement], figure: str) -> str:
 
 
 def _review(measurements: Sequence[Measurement], goal: Goal) -> tuple[str, ...] | None:
-    found = [reached(measurements, goal, name) for name in REWIND]
-    if not any(found):
+    ratios = [reached(measurements, goal, name) for name in REWIND]
+    if not any(ratios):
         return None
-    met = [ratio.median >= goal.at_least for ratio in found if ratio is not None]
+    met = [ratio.median >= goal.at_least for ratio in ratios if ratio is not None]
     verdict = "met" if all(met) else "missed" if not any(met) else "partly"
-    cells = ["" if ratio is None else str(ratio) for ratio in found]
+    cells = ["" if ratio is None else str(ratio) for ratio in ratios]
     return goal.workload, goal.title, f"{goal.at_least:g}", *cells, verdict
 
 

@@ -23,13 +23,13 @@ from benchmarks.systems import Server, System, system
 Key = tuple[str, int]
 """A system's name and the number of events its store was filled with."""
 
-LOAD_READY_S = 60.0  # a thousand connections on a busy machine
-LOAD_S = 120.0  # the longest: a million events, read from a slow store
-FILL_S = 1_800.0  # ten million events
-QUIET_SHARE = 0.1  # of a processor: less is what idle servers take
+LOAD_READY_S = 60.0  # a thousand connections take long on a busy machine
+LOAD_S = 120.0  # the longest load reads a million events from a slow store
+FILL_S = 1_800.0  # ten million events take long
+QUIET_SHARE = 0.1  # idle servers take less of a processor
 QUIET_LOOK_S = 0.1
-QUIET_S_MAX = 10.0  # after a measurement; compaction takes a few seconds
-FILLED_QUIET_S_MAX = 60.0  # after ten million events
+QUIET_S_MAX = 10.0  # compaction after a measurement takes a few seconds
+FILLED_QUIET_S_MAX = 60.0  # compaction after ten million events takes longer
 
 
 class Load:
@@ -167,7 +167,7 @@ class Stage:
         self.fill_rates[f"{name} {size}"] = figures["rate"]
         self._servers[key] = server
         self.wait_until_quiet(FILLED_QUIET_S_MAX)
-        os.sync()  # what is not written yet would be beside the next measurement
+        os.sync()  # what is not written yet would be written during the next measurement
         if chosen.lasting:
             self.stop({key})
             self._places[key] = place

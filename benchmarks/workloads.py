@@ -21,8 +21,8 @@ OTHER_STORES = ("rewind-sqlite", "rewind-memory")
 PEERS = ("umadb", "redis", "nats")
 DISKS = ("disk", "disk-prealloc")
 
-PLAIN_DISK_BATCH = 100  # what the disk is given where a hundred appends are in flight
-BATCH_CLIENTS = 4
+DISK_RECORDS = 100  # the disk writes so many records where a hundred appends are in flight
+LARGE_APPEND_CLIENTS = 4
 PACE = 2_000  # events a second
 SMALL_EVENTS = 10_000
 LARGE_EVENTS = 10_000_000
@@ -112,14 +112,14 @@ def w2(options: Options) -> list[Step]:
             steps.append(_step("W2", shape, name, "in_flight", options, **shared))
         for name in (*REWIND, *others, "echo"):
             steps.append(_publish(f"PUBLISH, {shape}", name, calls, connections, options))
-    return steps + [_disk("W2", "100 over 10", name, PLAIN_DISK_BATCH, options) for name in DISKS]
+    return steps + [_disk("W2", "100 over 10", name, DISK_RECORDS, options) for name in DISKS]
 
 
 def w3(options: Options) -> list[Step]:
     """Four clients, a thousand events an append."""
-    case = f"{BATCH_CLIENTS} clients"
+    case = f"{LARGE_APPEND_CLIENTS} clients"
     systems = (*REWIND, *OTHER_STORES, *PEERS, "echo")
-    steps = [Step("W3", case, (name, 0), _batches(name, options)) for name in systems]
+    steps = [Step("W3", case, (name, 0), _large_appends(name, options)) for name in systems]
     return steps + [_disk("W3", case, name, 1_000, options) for name in DISKS]
 
 
@@ -229,10 +229,10 @@ def _step(
     return Step(workload, case, (name, 0), run)
 
 
-def _disk(workload: str, case: str, name: str, batch: int, options: Options) -> Step:
+def _disk(workload: str, case: str, name: str, records: int, options: Options) -> Step:
     def run(stage: Stage) -> Figures:
         endpoint = stage.server((name, 0)).endpoint
-        return stage.load("disk", endpoint=endpoint, batch=batch, seconds=options.seconds)
+        return stage.load("disk", endpoint=endpoint, records=records, seconds=options.seconds)
 
     return Step(workload, case, (name, 0), run)
 
@@ -250,14 +250,14 @@ def _publish(case: str, name: str, calls: int, connections: int, options: Option
     return Step("W2", case, (name, 0), run)
 
 
-def _batches(name: str, options: Options) -> Callable[[Stage], Figures]:
+def _large_appends(name: str, options: Options) -> Callable[[Stage], Figures]:
     def run(stage: Stage) -> Figures:
         arguments = {
             "name": name,
             "endpoint": stage.server((name, 0)).endpoint,
             "seconds": options.seconds,
         }
-        loads = [stage.prepare("batches", **arguments) for _ in range(BATCH_CLIENTS)]
+        loads = [stage.prepare("large_appends", **arguments) for _ in range(LARGE_APPEND_CLIENTS)]
         try:
             for load in loads:
                 load.ready()
@@ -269,7 +269,7 @@ def _batches(name: str, options: Options) -> Callable[[Stage], Figures]:
                 load.end()
         return {
             "rate": sum(figures["rate"] for figures in found),
-            "p50_us": sorted(figures["p50_us"] for figures in found)[BATCH_CLIENTS // 2],
+            "p50_us": sorted(figures["p50_us"] for figures in found)[LARGE_APPEND_CLIENTS // 2],
             "p99_us": max(figures["p99_us"] for figures in found),
             "calls": sum(figures["calls"] for figures in found),
         }

@@ -21,14 +21,14 @@ import msgspec
 
 from rewind.errors import BadConfiguration
 
-IPC_PATH_BYTES_MAX = 107  # sun_path of a Unix socket, less its zero
+IPC_PATH_BYTES_MAX = 107  # sun_path of unix(7) has 108, the last of them zero
 PORT_MAX = 65535
 
 _GRAMMAR = re.compile(
     r"tcp://(?P<host>\*|\[[^\s/\[\]*]+\]|[^\s:/\[\]*]+):(?P<port>\*|[0-9]{1,5})|ipc://(?P<path>.*)",
     re.DOTALL,
 )
-# Not ``is_loopback``: releases of Python differ on what it says of ::ffff:127.0.0.1.
+# ``is_loopback`` would not do: releases of Python differ on what it says of ::ffff:127.0.0.1.
 _LOOPBACK = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
 _WILDCARDS = (ipaddress.IPv4Address("0.0.0.0"), ipaddress.IPv6Address("::"))
 

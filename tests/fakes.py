@@ -1,4 +1,4 @@
-"""Faults a real daemon does not make on demand: answers and feeds written by hand."""
+"""Fake daemons and feeds, for the answers and faults that a real daemon does not make on demand."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def refusal(frames: list[bytes], code: str) -> list[bytes]:
 
 
 class FakeDaemon:
-    """A ROUTER that answers each request (identity, command, request id, body) with what
-    ``answer`` makes of it, or not at all. ``requests``: all that came."""
+    """A ROUTER that answers a request (identity, command, request id, body) with what ``answer``
+    returns, and not at all when that is None. ``requests``: all that came."""
 
     def __init__(
         self, answer: Callable[[list[bytes], FakeDaemon], list[bytes] | None], endpoint: str = ""
@@ -69,7 +69,7 @@ class FakeDaemon:
 
 
 class FakeFeed:
-    """A topic socket that says what it is told to."""
+    """A topic socket that sends what a test wants."""
 
     def __init__(self) -> None:
         self._context = zmq.Context()

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.events import DATA_BYTES
 from benchmarks.systems import AsyncClient, Client, Server
 
-RECORD_BYTES = DATA_BYTES + 90  # a record's other fields and its checksum
+RECORD_BYTES = DATA_BYTES + 90  # the other fields of a record and its checksum take 90
 PREALLOCATED_BYTES = 64 * 1024 * 1024
 
 
@@ -42,23 +42,23 @@ class System:
 
 
 class SyncedFile:
-    """A file, written and synced a commit at a time."""
+    """A file, written and synced, so many records at a time."""
 
-    def __init__(self, endpoint: str, batch: int) -> None:
+    def __init__(self, endpoint: str, records: int) -> None:
         self._descriptor = os.open(endpoint, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        self._bytes = os.urandom(RECORD_BYTES * batch)
+        self._bytes = os.urandom(RECORD_BYTES * records)
         self._end = PREALLOCATED_BYTES if Path(endpoint).stem == "preallocated" else 0
-        self._place = 0
+        self._offset = 0
         if self._end:
             os.write(self._descriptor, bytes(self._end))
             os.fsync(self._descriptor)
             os.lseek(self._descriptor, 0, os.SEEK_SET)
 
     def commit(self) -> None:
-        """Write a batch and sync it."""
-        self._place += len(self._bytes)
-        if self._end and self._place > self._end:
-            self._place = len(self._bytes)
+        """Write the records and sync them."""
+        self._offset += len(self._bytes)
+        if self._end and self._offset > self._end:
+            self._offset = len(self._bytes)
             os.lseek(self._descriptor, 0, os.SEEK_SET)
         os.write(self._descriptor, self._bytes)
         os.fdatasync(self._descriptor)

@@ -24,7 +24,7 @@ from benchmarks.processes import Process, free_port
 from benchmarks.systems import Server
 
 NAME = "events"
-PAGE = 1_000  # messages of a fetch
+PAGE_MESSAGES = 1_000
 WAIT_S = 30.0
 
 
@@ -51,8 +51,10 @@ class System:
         return Server(process, endpoint)
 
     def versions(self) -> dict[str, str]:
-        told = subprocess.run([_program(), "--version"], capture_output=True, text=True, check=True)
-        return {"nats-server": told.stdout.split()[-1], "nats-py": version("nats-py")}
+        output = subprocess.run(
+            [_program(), "--version"], capture_output=True, text=True, check=True
+        )
+        return {"nats-server": output.stdout.split()[-1], "nats-py": version("nats-py")}
 
     def connect(self, endpoint: str) -> Blocking:
         return Blocking(self, endpoint)
@@ -106,7 +108,7 @@ class Asynchronous:
             left = (await consumer.consumer_info()).num_pending or 0
         count = left
         while left:
-            left -= len(await consumer.fetch(min(left, PAGE), timeout=WAIT_S))
+            left -= len(await consumer.fetch(min(left, PAGE_MESSAGES), timeout=WAIT_S))
         await consumer.unsubscribe()
         return count
 

@@ -24,7 +24,7 @@ from benchmarks.processes import Failed, Process, free_port
 from benchmarks.systems import AsyncClient, Server
 
 LOG = "events"
-PAGE = 1_000  # entries of an XRANGE; 10,000 are no faster
+PAGE_ENTRIES = 1_000  # an XRANGE of 10,000 is no faster
 
 
 class System:
@@ -45,8 +45,10 @@ class System:
         return Server(process, f"redis://127.0.0.1:{port}")
 
     def versions(self) -> dict[str, str]:
-        told = subprocess.run([_program(), "--version"], capture_output=True, text=True, check=True)
-        server = re.findall(r"v=(\S+)", told.stdout)[0]
+        output = subprocess.run(
+            [_program(), "--version"], capture_output=True, text=True, check=True
+        )
+        server = re.findall(r"v=(\S+)", output.stdout)[0]
         packages = ("redis", "coredis", "hiredis")
         return {"redis-server": server, **{f"python-{name}": version(name) for name in packages}}
 
@@ -95,7 +97,7 @@ class Blocking:
 
     def read_all(self) -> int:
         count, after = 0, b"-"
-        while page := self._client.xrange(LOG, after, count=PAGE):
+        while page := self._client.xrange(LOG, after, count=PAGE_ENTRIES):
             count += sum(1 for _, fields in page if fields[b"data"])
             after = b"(" + page[-1][0]
         return count
@@ -118,7 +120,7 @@ class Asynchronous:
         return await self._client.execute_command("XADD", LOG, "*", "type", TYPE, "data", data)
 
     async def append_many(self, events: list[Pair]) -> object:
-        raise NotImplementedError("batches are appended by the blocking client")
+        raise NotImplementedError("large appends are made by the blocking client")
 
     async def read_all(self) -> int:
         raise NotImplementedError("the whole store is read by the blocking client")
@@ -130,7 +132,7 @@ class Asynchronous:
         last: Any = "$"
         while True:
             found = await self._client.execute_command(
-                "XREAD", "COUNT", PAGE, "BLOCK", 0, "STREAMS", LOG, last
+                "XREAD", "COUNT", PAGE_ENTRIES, "BLOCK", 0, "STREAMS", LOG, last
             )
             entries = next(iter(found.values()))[0] if isinstance(found, dict) else found[0][1]
             last = entries[-1][0]
@@ -147,7 +149,7 @@ class Shared:
         return await self._client.xadd(LOG, {"type": TYPE, "data": data})
 
     async def append_many(self, events: list[Pair]) -> object:
-        raise NotImplementedError("batches are appended by the blocking client")
+        raise NotImplementedError("large appends are made by the blocking client")
 
     async def read_all(self) -> int:
         raise NotImplementedError("the whole store is read by the blocking client")

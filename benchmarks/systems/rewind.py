@@ -19,7 +19,7 @@ from benchmarks.systems import Server
 from rewind.testing import ProcessFailed
 from rewind.testing.daemon import USUAL_FEEDS, Daemon
 
-REPEATED = 10  # one append in so many is sent twice
+REPEATED = 10  # one append in ten is sent twice
 
 
 class System:

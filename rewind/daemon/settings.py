@@ -20,7 +20,7 @@ DEFAULT_INCOMING = "tcp://127.0.0.1:9090"
 DEFAULT_STREAMING = "tcp://127.0.0.1:9091"
 DEFAULT_TOPIC = "tcp://127.0.0.1:9092"
 DEFAULT_STORE = "rewind-data"
-FEED_MESSAGES_MAX = 100_000  # what a slow subscriber may lag before it loses messages
+FEED_MESSAGES_MAX = 100_000  # a slow subscriber that lags more loses messages
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 

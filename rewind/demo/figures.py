@@ -46,8 +46,8 @@ class DemoFailed(RewindError):
 
 
 class Figures(msgspec.Struct):
-    """Flights of one carrier. ``timed``: arrivals whose delay is known; ``delay_minutes``: theirs,
-    added up."""
+    """Flights of one carrier. ``timed``: arrivals whose delay is known; ``delay_minutes``: the sum of
+    their delays."""
 
     departed: int = 0
     arrived: int = 0

@@ -48,7 +48,7 @@ ARRIVED = "FlightArrived"
 CANCELLED = "FlightCancelled"
 DIVERTED_OR_UNKNOWN = "FlightDivertedOrUnknown"
 
-ON_BOARD = timedelta(hours=1)  # earlier than the earliest departure, 43 minutes ahead of time
+ON_BOARD = timedelta(hours=1)  # the earliest departure was 43 minutes ahead of its time
 DAY = timedelta(days=1)
 
 Row = dict[str, str]
@@ -122,7 +122,7 @@ def flight_of(row: Row) -> Flight:
 
 
 def _zones_of(row: Row) -> tuple[timezone, timezone]:
-    """Of the origin and the destination. ``time_hour`` gives away whether it is summer time."""
+    """The zones of origin and destination. ``time_hour`` gives away whether it is summer time."""
     hour_utc = datetime.fromisoformat(row["time_hour"])
     winter = zone(row["origin"], summer=False)
     summer = hour_utc.astimezone(winter).hour != _minutes(row["sched_dep_time"]) // 60
@@ -158,11 +158,11 @@ def _number(text: str) -> int | None:
 
 def in_order(flights: Iterable[Flight]) -> Iterator[tuple[str, NewEvent]]:
     """(stream, event) of all these flights, in the order things happened."""
-    # Light keys first, each event only when it is asked for: a year has a million of them.
+    # Light keys are sorted, and an event is made when it is asked for: a year has a million of them.
     steps = [
-        (placed.astimezone(UTC), number, type, occurred_at, flight)
+        (moment.astimezone(UTC), number, type, occurred_at, flight)
         for number, flight in enumerate(flights)
-        for type, placed, occurred_at in _steps(flight)
+        for type, moment, occurred_at in _steps(flight)
     ]
     steps.sort(key=lambda step: step[:2])
     for _, _, type, occurred_at, flight in steps:
@@ -175,7 +175,7 @@ def events_of(flight: Flight) -> list[NewEvent]:
 
 
 def _steps(flight: Flight) -> Iterator[tuple[str, datetime, datetime]]:
-    """What happened to a flight: the type, its place among all flights' events, ``occurred_at``."""
+    """What happened to a flight: the type, the moment it is sorted by, ``occurred_at``."""
     yield SCHEDULED, flight.due_out - ON_BOARD, flight.due_out
     if flight.departed is None:
         yield CANCELLED, flight.due_out, flight.due_out
@@ -189,7 +189,8 @@ def _steps(flight: Flight) -> Iterator[tuple[str, datetime, datetime]]:
 
 
 def _event(flight: Flight, type: str, occurred_at: datetime) -> NewEvent:
-    """Its tags are what one looks for; ``correlation_id`` holds one flight's events together."""
+    """An event of a flight. Tags are what one looks for; ``correlation_id`` tells whose events are
+    one flight's."""
     return NewEvent.from_json(
         type,
         {"flight": flight.name, "carrier": flight.carrier, **_DETAILS[type](flight)},

@@ -27,7 +27,7 @@ from rewind.demo.flights import WEEK, flight_of, in_order, read_rows
 from rewind.demo.punctuality import Punctuality
 from rewind.testing.daemon import USUAL_FEEDS, Daemon
 
-BATCH_EVENTS = 500
+APPEND_EVENTS = 500
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,25 +35,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m rewind.demo.load")
     parser.add_argument("file", nargs="?", type=Path, default=WEEK, metavar="flights.csv.gz")
     parser.add_argument("--store", metavar="URL", help="keep the events here; must be empty")
-    parser.add_argument("--batch", type=int, default=BATCH_EVENTS, metavar="N")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--batch", type=int, default=APPEND_EVENTS, metavar="N")
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="rewind-load-") as name:
-        store = given.store or str(Path(name) / "store")
+        store = options.store or str(Path(name) / "store")
         with Daemon(store, feeds=USUAL_FEEDS) as daemon:
             with rewind.connect(daemon.endpoint) as client:
                 if client.head():
                     raise DemoFailed(f"{daemon.store} holds {client.head()} events already")
-                print(f"store {daemon.store}, {given.batch} events an append")
-                _run(client, given.file, given.batch, Path(daemon.store.partition(":")[2]))
+                print(f"store {daemon.store}, {options.batch} events an append")
+                _run(client, options.file, options.batch, Path(daemon.store.partition(":")[2]))
             daemon.stop()
     return 0
 
 
-def _run(client: rewind.Client, file: Path, batch: int, store: Path) -> None:
+def _run(client: rewind.Client, file: Path, append_events: int, store: Path) -> None:
     began_s = time.perf_counter()
     flights = [flight_of(row) for row in read_rows(file)]
     print(f"flights     {len(flights):>10,}   {_since(began_s)} to read from {file.name}")
-    events, data_bytes, append_s = _append(client, in_order(flights), batch)
+    events, data_bytes, append_s = _append(client, in_order(flights), append_events)
     print(f"data        {data_bytes:>10,} bytes in {events:,} events")
     print(_rate("appended", events, append_s))
     print(_rate("read back", *_timed(client.read())))
@@ -69,17 +69,17 @@ def _run(client: rewind.Client, file: Path, batch: int, store: Path) -> None:
 
 
 def _append(
-    client: rewind.Client, events: Iterable[tuple[str, rewind.NewEvent]], size: int
+    client: rewind.Client, events: Iterable[tuple[str, rewind.NewEvent]], append_events: int
 ) -> tuple[int, int, float]:
     """Append all; returns how many events, how many bytes of data, and the seconds that
     ``append_streams`` took. Making the events is not counted."""
     pending = iter(events)
     last = data_bytes = 0
     seconds = 0.0
-    while batch := list(islice(pending, size)):
-        data_bytes += sum(len(event.data) for _, event in batch)
+    while append := list(islice(pending, append_events)):
+        data_bytes += sum(len(event.data) for _, event in append)
         began_s = time.perf_counter()
-        last = client.append_streams(batch).last
+        last = client.append_streams(append).last
         seconds += time.perf_counter() - began_s
     return last, data_bytes, seconds
 

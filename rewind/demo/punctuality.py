@@ -25,11 +25,11 @@ from rewind.demo.figures import ON_TIME_MINUTES, Figures, Snapshot
 from rewind.demo.flights import ARRIVED, CANCELLED, DEPARTED
 from rewind.demo.screen import Screen, table
 
-SHOWN_EVERY_S = 0.1  # quick enough to see it grow
+SHOWN_EVERY_S = 0.1  # the eye sees it grow
 
 
 class Punctuality:
-    """The table, as of the last event it was told."""
+    """The table, as of the last event that was applied."""
 
     def __init__(self) -> None:
         self.position = 0
@@ -81,15 +81,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m rewind.demo.punctuality")
     parser.add_argument("-e", "--endpoint", default="tcp://127.0.0.1:9090", metavar="EP")
     parser.add_argument("--json", action="store_true", help="a snapshot a line, for programs")
-    given = parser.parse_args(arguments)
-    show = _print_json if given.json else _draw(Screen(sys.stdout))
+    options = parser.parse_args(arguments)
+    show = _print_json if options.json else _draw(Screen(sys.stdout))
     try:
-        with rewind.connect(given.endpoint) as client:
+        with rewind.connect(options.endpoint) as client:
             follow(client, client.subscribe().batches(max_wait=SHOWN_EVERY_S), show)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read this is gone; the interpreter must not try to flush what is left.
+        # Whoever read the output is gone: the interpreter must not try to flush what is left.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 

@@ -15,7 +15,7 @@ from typing import TextIO
 
 from rewind.demo.figures import CARRIERS, Figures, Snapshot, totals
 
-LINE_EVERY_S = 2.0  # where nothing can be drawn in place
+LINE_EVERY_S = 2.0  # without a terminal, more lines would say no more
 
 
 class Screen:
@@ -84,8 +84,8 @@ def _line(name: str, figures: Figures) -> str:
 
 def _progress(snapshot: Snapshot, total: Figures) -> str:
     at = f"{datetime.fromisoformat(snapshot.at):%a %d %b %H:%M}" if snapshot.at else "nothing yet"
-    behind = max(0, snapshot.head - snapshot.position)
+    missing = max(0, snapshot.head - snapshot.position)
     return (
-        f"{at}   {snapshot.position:,} events in, {behind:,} behind; "
+        f"{at}   {snapshot.position:,} events in, {missing:,} behind; "
         f"{total.departed:,} flights departed"
     )

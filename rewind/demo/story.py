@@ -26,9 +26,9 @@ from rewind.demo.questions import ask, commands
 from rewind.demo.screen import Screen, table
 from rewind.testing.daemon import USUAL_FEEDS, Daemon
 
-APPEND_EVENTS = 100  # of an append, which is a step of the clock on the screen
-WRITING_S = 12.0  # long enough to see the table grow, short enough to wait for
-CATCH_UP_S = 60.0  # for the projection to take in the last event
+APPEND_EVENTS = 100  # an append is a step of the clock on the screen
+WRITING_S = 12.0  # one sees the table grow, and does not mind waiting
+CATCH_UP_S = 60.0  # the projection is a moment late; a loaded machine may take much longer
 REDRAW_S = 0.05
 
 Events = list[tuple[str, rewind.NewEvent]]

@@ -16,12 +16,12 @@ from rewind.errors import Unavailable
 from rewind.testing.process import Process
 
 READY_S = 30.0  # a start takes half a second; a loaded machine may take ten
-LOOK_S = 0.01  # between looks at the log
+LOOK_S = 0.01  # a start takes many times as long as the pause between two looks at its log
 FEEDS = ("streaming", "topic", "gorewind")
-USUAL_FEEDS = ("streaming", "topic")  # those that a daemon has unless told otherwise
+USUAL_FEEDS = ("streaming", "topic")  # a daemon without options has these
 FREE_PORT = "tcp://127.0.0.1:*"
 
-# 2026-01-01 00:00:00,000 INFO rewind 1.0.0 ready incoming=EP,EP topic=EP store=URL head=0 durability=fsync
+# The line is: TIME INFO rewind 1.0.0 ready incoming=EP,EP topic=EP store=URL head=0 durability=fsync
 _READY = re.compile(r" ready (.*) store=(.*) head=\d+ durability=\w+\n")
 
 

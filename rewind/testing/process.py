@@ -23,8 +23,8 @@ from typing import Self
 from rewind.errors import RewindError
 
 STOP_S = 20.0  # a daemon takes a second to answer who waits; a loaded machine may take ten
-WAIT_S = 30.0  # the same, and the reason for the end may be slow to show
-LAST_WORDS_BYTES = 2_000  # enough for a traceback
+WAIT_S = 30.0  # what makes a process end may be slow as well
+LAST_WORDS_BYTES = 2_000  # a traceback has fewer
 
 _HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -61,12 +61,12 @@ def flight(**values: str) -> flights.Flight:
     return flights.flight_of({**ROW, **values})
 
 
-def types(made: flights.Flight) -> list[str]:
-    return [event.type for event in flights.events_of(made)]
+def types(one: flights.Flight) -> list[str]:
+    return [event.type for event in flights.events_of(one)]
 
 
-def occurred(made: flights.Flight) -> list[str]:
-    return [event.metadata["occurred_at"] for event in flights.events_of(made)]
+def occurred(one: flights.Flight) -> list[str]:
+    return [event.metadata["occurred_at"] for event in flights.events_of(one)]
 
 
 # --- rows to events ---------------------------------------------------------------
@@ -78,22 +78,20 @@ def test_the_week_is_whole() -> None:
 
 
 def test_every_flight_is_scheduled_first_and_once() -> None:
-    for made in FLIGHTS:
-        assert types(made).index(flights.SCHEDULED) == 0
-        assert types(made).count(flights.SCHEDULED) == 1
+    for one in FLIGHTS:
+        assert types(one).index(flights.SCHEDULED) == 0
+        assert types(one).count(flights.SCHEDULED) == 1
 
 
 def test_a_cancelled_flight_never_departs() -> None:
-    cancelled = [
-        types(made) for row, made in zip(ROWS, FLIGHTS, strict=True) if not row["dep_time"]
-    ]
+    cancelled = [types(one) for row, one in zip(ROWS, FLIGHTS, strict=True) if not row["dep_time"]]
     assert cancelled == [[flights.SCHEDULED, flights.CANCELLED]] * 35
 
 
 def test_a_departure_without_arrival_is_no_arrival() -> None:
     lost = [
-        types(made)
-        for row, made in zip(ROWS, FLIGHTS, strict=True)
+        types(one)
+        for row, one in zip(ROWS, FLIGHTS, strict=True)
         if row["dep_time"] and not row["arr_time"]
     ]
     assert lost == [[flights.SCHEDULED, flights.DEPARTED, flights.DIVERTED_OR_UNKNOWN]] * 3
@@ -113,32 +111,32 @@ def test_events_are_as_many_as_the_rows_say() -> None:
 
 
 def test_clocks_show_what_the_rows_say() -> None:
-    for row, made in zip(ROWS, FLIGHTS, strict=True):
-        assert f"{made.due_out:%H%M}" == row["sched_dep_time"].zfill(4)
-        if made.departed:
-            assert f"{made.departed:%H%M}" == row["dep_time"].zfill(4).replace("2400", "0000")
-        if made.arrived:
-            assert f"{made.arrived:%H%M}" == row["arr_time"].zfill(4).replace("2400", "0000")
+    for row, one in zip(ROWS, FLIGHTS, strict=True):
+        assert f"{one.due_out:%H%M}" == row["sched_dep_time"].zfill(4)
+        if one.departed:
+            assert f"{one.departed:%H%M}" == row["dep_time"].zfill(4).replace("2400", "0000")
+        if one.arrived:
+            assert f"{one.arrived:%H%M}" == row["arr_time"].zfill(4).replace("2400", "0000")
 
 
 def test_moments_agree_with_delays_and_time_in_the_air() -> None:
     """So the zones are right: an hour more or less and one of these would fail."""
-    for made in FLIGHTS:
-        if made.arrived and made.departed and made.arrival_delay is not None:
-            assert (made.arrived - made.due_in) / MINUTE == made.arrival_delay
-            assert made.air_minutes is not None
-            on_the_ground = (made.arrived - made.departed) / MINUTE - made.air_minutes
-            assert 0 < on_the_ground < 240, made
+    for one in FLIGHTS:
+        if one.arrived and one.departed and one.arrival_delay is not None:
+            assert (one.arrived - one.due_in) / MINUTE == one.arrival_delay
+            assert one.air_minutes is not None
+            on_the_ground = (one.arrived - one.departed) / MINUTE - one.air_minutes
+            assert 0 < on_the_ground < 240, one
 
 
 def test_a_flight_that_leaves_after_midnight_leaves_the_day_after() -> None:
-    (late,) = (made for made in FLIGHTS if made.name == "B6707-JFK-2013-01-02")
+    (late,) = (one for one in FLIGHTS if one.name == "B6707-JFK-2013-01-02")
     assert occurred(late)[:2] == ["2013-01-02T23:59:00-05:00", "2013-01-03T00:42:00-05:00"]
 
 
 def test_a_clock_at_2400_is_the_midnight_that_ends_the_day() -> None:
-    made = flight(dep_time="2100", dep_delay="0", arr_time="2400", arr_delay="30", air_time="200")
-    assert occurred(made)[2] == "2013-07-05T00:00:00-05:00"
+    one = flight(dep_time="2100", dep_delay="0", arr_time="2400", arr_delay="30", air_time="200")
+    assert occurred(one)[2] == "2013-07-05T00:00:00-05:00"
 
 
 def test_an_arrival_has_the_zone_of_the_destination_and_the_season() -> None:
@@ -156,13 +154,13 @@ def test_an_early_departure_stays_on_its_day() -> None:
 
 
 def test_a_flight_without_aircraft_goes_to_the_unknown_one() -> None:
-    for row, made in zip(ROWS, FLIGHTS, strict=True):
-        assert made.stream == f"aircraft-{row['tailnum'] or 'unknown'}"
-    assert sum(made.stream == "aircraft-unknown" for made in FLIGHTS) == 8
+    for row, one in zip(ROWS, FLIGHTS, strict=True):
+        assert one.stream == f"aircraft-{row['tailnum'] or 'unknown'}"
+    assert sum(one.stream == "aircraft-unknown" for one in FLIGHTS) == 8
 
 
 def test_no_two_flights_have_a_name_in_common() -> None:
-    assert len({made.name for made in FLIGHTS}) == len(FLIGHTS)
+    assert len({one.name for one in FLIGHTS}) == len(FLIGHTS)
 
 
 def test_an_event_says_what_it_is_about() -> None:
@@ -188,14 +186,14 @@ def test_all_flights_together_keep_the_order_of_each() -> None:
     by_flight: dict[str, list[str]] = {}
     for _, event in flights.in_order(FLIGHTS):
         by_flight.setdefault(event.metadata["correlation_id"], []).append(event.type)
-    assert by_flight == {made.name: types(made) for made in FLIGHTS}
+    assert by_flight == {one.name: types(one) for one in FLIGHTS}
 
 
 def test_what_happened_comes_in_the_order_of_its_time() -> None:
     moments = [
         datetime.fromisoformat(event.metadata["occurred_at"])
         for _, event in flights.in_order(FLIGHTS)
-        if event.type != flights.SCHEDULED  # on the board ahead of its time
+        if event.type != flights.SCHEDULED  # it is on the board ahead of its time
     ]
     assert moments == sorted(moments)
 
@@ -236,8 +234,8 @@ def test_the_figures_are_these() -> None:
 
 
 def snapshot(position: int = 3, head: int = 5) -> figures.Snapshot:
-    made = figures.Figures(departed=4, arrived=3, cancelled=1, timed=2, on_time=1, delay_minutes=30)
-    return figures.Snapshot(position, head, "2013-01-01T08:30:00-06:00", {"UA": made})
+    united = figures.Figures(4, 3, cancelled=1, timed=2, on_time=1, delay_minutes=30)
+    return figures.Snapshot(position, head, "2013-01-01T08:30:00-06:00", {"UA": united})
 
 
 def test_the_table_says_how_punctual_and_how_far() -> None:
@@ -253,10 +251,10 @@ def test_an_empty_table_can_be_shown() -> None:
 
 def test_elsewhere_than_on_a_terminal_progress_is_a_line_now_and_then() -> None:
     out = io.StringIO()
-    shown = screen.Screen(out)
-    shown.show(["table", "3 in"])
-    shown.show(["table", "4 in"])  # too soon
-    shown.finish(["table", "5 in"])
+    display = screen.Screen(out)
+    display.show(["table", "3 in"])
+    display.show(["table", "4 in"])  # it is too soon for another line
+    display.finish(["table", "5 in"])
     assert out.getvalue() == "3 in\ntable\n5 in\n"
 
 
@@ -272,28 +270,28 @@ def test_a_wrong_table_is_not_called_right() -> None:
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     """For a run of its own; checks that nothing of it remains. A user's settings must not matter."""
     root = str(Path(rewind.__file__).parent.parent)
-    made = {
+    variables = {
         **os.environ,
         "TMPDIR": str(tmp_path),
         "PYTHONPATH": root,
         "TERM": "xterm",
-        "REWIND_STORE": str(tmp_path / "never" / "made"),
+        "REWIND_STORE": str(tmp_path / "never" / "created"),
         "REWIND_INCOMING_BIND": "tcp://127.0.0.1:1",
     }
-    yield made
+    yield variables
     assert list(tmp_path.iterdir()) == []
     assert processes_with(tmp_path) == []
 
 
 def processes_with(directory: Path) -> list[psutil.Process]:
     """The processes of a run, found by their environment."""
-    found = []
+    running = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            running = process.status() != psutil.STATUS_ZOMBIE
-            if running and process.environ().get("TMPDIR") == str(directory):
-                found.append(process)
-    return found
+            alive = process.status() != psutil.STATUS_ZOMBIE
+            if alive and process.environ().get("TMPDIR") == str(directory):
+                running.append(process)
+    return running
 
 
 DEMO = [sys.executable, "-m", "rewind", "demo"]
@@ -402,7 +400,7 @@ class Terminal:
             return False
         try:
             read = os.read(self.master, 65_536).decode()
-        except OSError:  # EIO: the last one there has gone
+        except OSError:  # EIO: nobody has the terminal open any more
             return False
         self.text += read.replace("\r\n", "\n")
         return bool(read)
@@ -418,10 +416,10 @@ class Terminal:
 
 
 def printed_commands(text: str) -> list[list[str]]:
-    found = [
+    commands = [
         shlex.split(command) for command in re.findall(r"^  \$ rewind (.*)", text, re.MULTILINE)
     ]
-    return [arguments for arguments in found if arguments[0] != "tail"]
+    return [arguments for arguments in commands if arguments[0] != "tail"]
 
 
 def check_a_second_projection(text: str, environment: dict[str, str]) -> None:

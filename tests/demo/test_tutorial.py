@@ -34,13 +34,13 @@ Block = tuple[str, str, str, int]
 def blocks(text: str) -> Iterator[Block]:
     """(language, caption, content, line number) of each code block."""
     pattern = r"^\.\. code-block:: (\w+)\n((?:   :\w+:.*\n)*)\n((?:(?:   .*)?\n)+)"
-    for found in re.finditer(pattern, text, re.MULTILINE):
-        caption = re.search(r":caption: (.*)", found[2])
-        line = text.count("\n", 0, found.start()) + 1
+    for block in re.finditer(pattern, text, re.MULTILINE):
+        caption = re.search(r":caption: (.*)", block[2])
+        line = text.count("\n", 0, block.start()) + 1
         yield (
-            found[1],
+            block[1],
             caption[1] if caption else "",
-            textwrap.dedent(found[3]).strip() + "\n",
+            textwrap.dedent(block[3]).strip() + "\n",
             line,
         )
 
@@ -136,10 +136,10 @@ def run_python(content: str, namespace: dict[str, Any], line: int) -> str:
 def ports() -> list[str]:
     """Free ports for the three endpoints; the daemon that is restarted needs the same ones again."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-    found = [str(made.getsockname()[1]) for made in sockets]
-    for made in sockets:
-        made.close()
-    return found
+    numbers = [str(listening.getsockname()[1]) for listening in sockets]
+    for listening in sockets:
+        listening.close()
+    return numbers
 
 
 @pytest.fixture
@@ -150,10 +150,12 @@ def shell(tmp_path: Path, ports: list[str]) -> Iterator[Shell]:
         (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
         (commands / name).chmod(0o755)
     incoming, streaming, topic = (f"tcp://127.0.0.1:{port}" for port in ports)
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("REWIND_")}
-    made = Shell(
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("REWIND_")
+    }
+    bash = Shell(
         tmp_path,
-        ours
+        inherited
         | {
             "PATH": f"{commands}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
@@ -163,8 +165,8 @@ def shell(tmp_path: Path, ports: list[str]) -> Iterator[Shell]:
             "REWIND_TOPIC_BIND": topic,
         },
     )
-    yield made
-    made.close()
+    yield bash
+    bash.close()
 
 
 def test_the_tutorial_does_what_it_says(
