@@ -59,17 +59,17 @@ def settings(options: Mapping[str, Any], environ: Mapping[str, str]) -> Settings
 
     Raises ``BadConfiguration``, naming the setting and where its value came from.
     """
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for name in Settings.__struct_fields__:
         value = options.get(name)
         if value is not None and value != ():
-            sources[name], given[name] = option(name), _parse(name, value, option(name))
+            sources[name], values[name] = option(name), _parse(name, value, option(name))
         elif variable(name) in environ:
             text = environ[variable(name)]
             sources[name] = variable(name)
-            given[name] = _parse(name, text, variable(name))
-    result = Settings(**given)
+            values[name] = _parse(name, text, variable(name))
+    result = Settings(**values)
     _check_binds(result, sources)
     return result
 
