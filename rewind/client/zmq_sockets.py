@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import zmq
@@ -64,14 +65,16 @@ def connect_socket(socket: ZmqSocket, endpoint: str) -> None:
     try:
         socket.connect(endpoint)
     except zmq.ZMQError as error:
-        socket.close()
         raise Unavailable(f"cannot connect to {endpoint}: {error}") from error
 
 
 def open_dealer(endpoint: str, options: Mapping[int, int]) -> ZmqSocket:
     """A socket for requests, connecting. Raises ``Unavailable``."""
-    socket = new_socket(zmq.DEALER, endpoint, options)
-    connect_socket(socket, endpoint)
+    with ExitStack() as opened:
+        socket = new_socket(zmq.DEALER, endpoint, options)
+        opened.callback(socket.close)
+        connect_socket(socket, endpoint)
+        opened.pop_all()
     return socket
 
 
@@ -106,13 +109,17 @@ class MonitoredSocket:
 
     def __init__(self, kind: int, endpoint: str) -> None:
         options: dict[int, int] = {zmq.RECONNECT_IVL: -1, zmq.RCVHWM: TOPIC_MESSAGES_MAX}
-        self.socket = new_socket(kind, endpoint, options)
-        if kind == zmq.SUB:
-            self.socket.setsockopt(zmq.SUBSCRIBE, b"")
-        self.monitor = self.socket.get_monitor_socket(
-            EVENTS_LOST, f"inproc://rewind-monitor-{next(_monitors)}"
-        )
-        connect_socket(self.socket, endpoint)
+        with ExitStack() as opened:
+            self.socket = new_socket(kind, endpoint, options)
+            opened.callback(self.socket.close)
+            if kind == zmq.SUB:
+                self.socket.setsockopt(zmq.SUBSCRIBE, b"")
+            self.monitor = self.socket.get_monitor_socket(
+                EVENTS_LOST, f"inproc://rewind-monitor-{next(_monitors)}"
+            )
+            opened.callback(self.close)
+            connect_socket(self.socket, endpoint)
+            opened.pop_all()
 
     def lost(self) -> bool:
         """Whether the connection was refused or is gone; said once."""
