@@ -34,7 +34,7 @@ class MemoryBackend(Backend):
         self._names: list[bytes] = []  # The streams' names in UTF-8, sorted.
         self._ids: dict[bytes, int] = {}
         self._appends: dict[bytes, tuple[int, int]] = {}
-        self._append_ids: list[AppendId] = []  # The same rows, sorted by position.
+        self._append_ids: list[AppendId] = []  # The same as rows, in order of position.
 
     def last(self) -> tuple[int, int]:
         return len(self._records), self._last_time_ns
@@ -51,7 +51,7 @@ class MemoryBackend(Backend):
     def append_ids(self, after: int, until: int) -> list[AppendId]:
         rows = self._append_ids
         start, stop = (bisect_right(rows, number, key=_first_of) for number in (after, until))
-        return [row for row in rows[start:stop] if row[2] <= until]
+        return by_position(row for row in rows[start:stop] if row[2] <= until)
 
     def commit(self, commit: Commit) -> None:
         if commit.after != len(self._records):
@@ -68,7 +68,7 @@ class MemoryBackend(Backend):
             self._last_time_ns = event.recorded_at_ns
         for append_id, first, last in commit.append_ids:
             self._appends[append_id] = (first, last)
-        self._append_ids += by_position(commit.append_ids)
+        self._append_ids += commit.append_ids
 
     def settle(self) -> None:
         pass  # A commit leaves nothing to do.
