@@ -197,7 +197,8 @@ class AsyncSubscription:
         self._ended = False
         self._fetching = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._moved = asyncio.Event()  # the consumer has got further, or it is over
+        # It is set when the consumer has got further, and at the end.
+        self._moved = asyncio.Event()
         weakref.finalize(self, source.abandon)
 
     @property
@@ -242,11 +243,11 @@ class AsyncSubscription:
     def stop(self) -> None:
         """End the iteration, at any time, from any thread; no coroutine, it never waits."""
         self._stopped = True
-        if self._loop is None:  # nobody iterates or waits yet
+        if self._loop is None:  # Nobody iterates or waits yet.
             return
         try:
             self._loop.call_soon_threadsafe(self._stop)
-        except RuntimeError:  # the loop is closed, and with it everything that waited
+        except RuntimeError:  # The loop is closed, and everything that waited has ended with it.
             return
 
     def _stop(self) -> None:
@@ -278,9 +279,9 @@ class AsyncSubscription:
             self._fetching = True
             try:
                 await self._source.fetch(seconds)
-            except Closed:  # the client was, and its store with it
+            except Closed:  # The client was closed, and its store with it.
                 break
-            except asyncio.CancelledError:  # nothing was taken in: the next call goes on
+            except asyncio.CancelledError:  # Nothing is lost by that: the next call goes on.
                 raise
             except BaseException:
                 self._end()
@@ -341,10 +342,11 @@ class AsyncEmbeddedSource:
 
     async def fetch(self, seconds: float | None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._committed.clear()  # before looking, so that nothing comes in between
+        self._committed.clear()  # A commit after this line sets it again, so none is overlooked.
         delivery = self._delivery
         reply = await asyncio.to_thread(self._embedded.read, delivery.body())
-        delivery.receive(reply, self._embedded.url)  # here, so that a cancelled look is none
+        # A cancelled fetch does not come here, and asks again.
+        delivery.receive(reply, self._embedded.url)
         if not delivery.changed:
             timer = None if seconds is None else self._loop.call_later(seconds, self.wake)
             try:
@@ -359,7 +361,7 @@ class AsyncEmbeddedSource:
             return
         try:
             self._loop.call_soon_threadsafe(self._committed.set)
-        except RuntimeError:  # its loop is closed, so nobody waits
+        except RuntimeError:  # Its loop is closed, so nobody waits.
             self._embedded.unlisten(self._tell)
 
     def hurry(self) -> None:

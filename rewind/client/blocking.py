@@ -26,7 +26,7 @@ from rewind.wire.native import Read
 from rewind.wire.replies import Reply
 
 ENDPOINT = "tcp://127.0.0.1:9090"
-BATCH_EVENTS = 500  # a database transaction of a good size
+BATCH_EVENTS = 500  # This makes a database transaction of a good size.
 
 T = TypeVar("T")
 
@@ -272,9 +272,9 @@ class Subscription:
         self._pid = os.getpid()
         self._stopped = False
         self._ended = False
-        self._turn = threading.Lock()  # held by whoever uses the source
+        self._turn = threading.Lock()  # Whoever uses the source holds it.
         self._changed = threading.Condition()
-        self._waiting = 0  # threads in a wait; without one nobody need be told anything
+        self._waiting = 0  # This many threads are in a wait; without one nobody is notified.
 
     @property
     def position(self) -> int:
@@ -328,10 +328,10 @@ class Subscription:
     def stop(self) -> None:
         """End the iteration, at any time, from any thread. What was not handed out is dropped."""
         self._stopped = True
-        if os.getpid() != self._pid:  # a copy in a forked child; the sockets are the parent's
+        if os.getpid() != self._pid:  # In a forked child the sockets are the parent's.
             return
         self._source.wake()
-        if self._turn.acquire(blocking=False):  # else the consumer is at it, and wakes
+        if self._turn.acquire(blocking=False):  # If not, the consumer has it, wakes and ends it.
             try:
                 self._end()
             finally:
@@ -369,9 +369,9 @@ class Subscription:
             while not self._stopped:
                 try:
                     self._source.fetch(seconds)
-                except Closed:  # the client was, and its store with it
+                except Closed:  # The client was closed, and its store with it.
                     break
-                except BaseException:  # also Ctrl-C: what was received may be lost
+                except BaseException:  # After Ctrl-C too, what was received may be lost.
                     self._end()
                     raise
                 if self._delivery and not self._stopped:

@@ -30,9 +30,9 @@ from rewind.wire.envelope import Request, decode_request
 from rewind.wire.native import LIMITS
 from rewind.wire.replies import Reply, encode_error
 
-BATCH_APPENDS_MAX = 256  # appends behind one sync; each comes from a thread that waits
+BATCH_APPENDS_MAX = 256  # One sync serves at most so many; each comes from a thread that waits.
 
-_ROUTE = [b"embedded", b""]  # as if a connection of this name had asked
+_ROUTE = [b"embedded", b""]  # Requests look as if a connection of this name had sent them.
 _ABOUT = About(endpoints={}, event_bytes_max=LIMITS["event_bytes"], insecure=False)
 
 
@@ -84,7 +84,7 @@ class Embedded:
             if self._closed:
                 return
             self._closed = True
-            if self._failure is None:  # a store that failed must not be touched again
+            if self._failure is None:  # A store that failed must not be touched again.
                 self._store.close()
         self._tell()
 
@@ -124,7 +124,7 @@ class Embedded:
         queued = _Queued(append)
         self._queue.append(queued)
         with self._lock:
-            while queued.outcome is None:  # unless the thread before has committed it with its own
+            while queued.outcome is None:  # Another thread may have committed it.
                 self.check_open()
                 self._commit()
         if isinstance(queued.outcome, Appended):
@@ -137,7 +137,7 @@ class Embedded:
         try:
             outcomes, records = self._store.append([queued.append for queued in batch])
         except BaseException as error:
-            # Whether it was stored is unknown, after Ctrl-C too: nothing more may be.
+            # Nobody knows whether it was stored, after Ctrl-C neither: nothing more may be stored.
             self._failure = (
                 error
                 if isinstance(error, StoreError)
@@ -145,7 +145,7 @@ class Embedded:
             )
             for queued in batch:
                 queued.outcome = self._failure
-            self._tell()  # subscriptions learn it from their next look
+            self._tell()  # Subscriptions learn of the failure by their next look.
             raise
         for queued, outcome in zip(batch, outcomes, strict=True):
             queued.outcome = outcome
@@ -170,7 +170,7 @@ class EmbeddedSource:
         embedded.listen(self._committed.set)
 
     def fetch(self, seconds: float | None) -> None:
-        self._committed.clear()  # before looking, so that nothing comes in between
+        self._committed.clear()  # A commit after this line sets it again, so none is overlooked.
         delivery = self._delivery
         delivery.receive(self._embedded.read(delivery.body()), self._embedded.url)
         if not delivery.changed:

@@ -26,13 +26,13 @@ from rewind.wire import native
 from rewind.wire.native import Read, encode
 from rewind.wire.replies import HEAD_TOPIC, Reply
 
-REPLY_S = 5.0  # a subscription's answer later than this is lost: nobody waits for it meanwhile
-WAIT_MS = 10_000  # a subscription's READ waits so long: half a connection is noticed a bit later
-PROBE_MS = 1_000  # the same while the topic socket may deliver at any moment
-SILENCE_S = 3.0  # the topic socket speaks every second; after this it is taken for lost
-TOPIC_RETRY_S = 10.0  # between tries at a topic socket that never delivered
-REOPEN_S_MIN, REOPEN_S_MAX = 0.05, 2.0  # between tries at a daemon that is away
-PAGE_EVENTS = 2_000  # a consumer holds at most twice as many
+REPLY_S = 5.0  # A later answer counts as lost; nobody waits for it meanwhile.
+WAIT_MS = 10_000  # A READ waits so long; a half-open connection is noticed a little later.
+PROBE_MS = 1_000  # A READ waits so long while the topic socket may speak at any moment.
+SILENCE_S = 3.0  # The topic socket speaks every second; after this it counts as lost.
+TOPIC_RETRY_S = 10.0  # A topic socket that never delivered is replaced so often.
+REOPEN_S_MIN, REOPEN_S_MAX = 0.05, 2.0  # A daemon that is away is tried again after that.
+PAGE_EVENTS = 2_000  # A consumer holds at most twice as many events.
 
 logger = logging.getLogger("rewind.client")
 
@@ -93,7 +93,7 @@ class Delivery:
         """The consumer asks for more: what it got, it has handled."""
         if self._events:
             self.handled = self.position
-        else:  # what did not match needs no handling
+        else:  # Events that did not match need no handling.
             self.handled = self.reached
             self.caught_up = self.at_end
 
@@ -108,7 +108,7 @@ class Delivery:
         return [self.next() for _ in range(min(limit, len(self._events)))]
 
 
-# What a follower is doing; the table is in its docstring.
+# This is what a follower is doing; the table is in its docstring.
 State = enum.Enum("State", "AWAY CHECKING CATCHING_UP WAITING LIVE")
 AWAY, CHECKING, CATCHING_UP, WAITING, LIVE = State
 
@@ -152,7 +152,7 @@ class Follower:
     def __init__(self, delivery: Delivery, where: str, topic_endpoint: str | None = None) -> None:
         self.delivery = delivery
         self.state = AWAY
-        #: When to open the next connection, while AWAY.
+        #: The next connection is opened then, while AWAY.
         self.open_at_s = 0.0
         self._where = where
         self._topic_endpoint = topic_endpoint
@@ -163,15 +163,14 @@ class Follower:
         self._reset()
 
     def _reset(self) -> None:
-        #: Where the topic socket is; None while unknown, or none is wanted.
+        #: The topic socket's endpoint; None while it is unknown, or none is wanted.
         self.topic: str | None = None
-        #: Whether something came from the topic socket.
+        #: True once something came from the topic socket.
         self.heard = False
-        self._awaited: bytes | None = None  # the id of the request under way
-        self._heard_before = (
-            False  # the request under way was sent after the topic socket was heard
-        )
-        self._late_s = 0.0  # when the answer, or while LIVE the next message, is late
+        self._awaited: bytes | None = None  # The request under way has this id.
+        # The request under way was sent after the topic socket was heard.
+        self._heard_before = False
+        self._late_s = 0.0  # From then on the answer, or while LIVE the next message, is late.
         self._pause_until_s = 0.0
         self._pause_s = PAUSE_S_MIN
         self._topic_open_s = 0.0
@@ -318,7 +317,7 @@ class Follower:
         try:
             event = decode_event(record)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            self._hole()  # the READ will say what is wrong with it, or bring it whole
+            self._hole()  # The READ will say what is wrong with it, or bring it whole.
             return
         if event.position == reached + 1:
             self.delivery.receive_next(event)
@@ -335,7 +334,7 @@ def _decode_head(message: bytes) -> int:
     try:
         return _decode_int(message)
     except msgspec.DecodeError:
-        return 0  # a later release says something else here; holes are seen without it
+        return 0  # A later release says something else here; holes are seen without it.
 
 
 _decode_int = msgspec.msgpack.Decoder(int).decode

@@ -33,15 +33,13 @@ from rewind.errors import RequestError, RewindError, Unavailable
 from rewind.events import join_records
 from rewind.wire.replies import Reply, answers_of
 
-IN_FLIGHT_MAX = 1_000  # messages under way at once: more would be refused by the daemon
+IN_FLIGHT_MAX = 1_000  # The daemon refuses more messages of one connection at once.
 # Appends that wait are divided among so many messages, so that client and daemon both have something
 # to do: with one message of all of them they take turns.
 APPEND_MESSAGES_MAX = 4
-TOGETHER_MIN = (
-    25  # appends in a message, if there are as many: a message costs as much as one or two
-)
-TOGETHER_EVENTS_MAX = 1_024  # events in a message; the daemon begins a commit with as many
-TOGETHER_BYTES_MAX = 512 * 1024  # a larger message would keep others waiting
+TOGETHER_MIN = 25  # A message of fewer appends would cost more than what is in it.
+TOGETHER_EVENTS_MAX = 1_024  # The daemon begins a commit with as many.
+TOGETHER_BYTES_MAX = 512 * 1024  # A larger message would keep others waiting.
 
 AnyCall = Call[Any]
 
@@ -52,11 +50,12 @@ class Outstanding:
     def __init__(self, where: str) -> None:
         self.due_s = math.inf
         self._where = where
-        self._calls: dict[AnyCall, None] = {}  # all that are not settled, in the order asked
-        self._appends: deque[AnyCall] = deque()  # those that wait for their turn
+        self._calls: dict[AnyCall, None] = {}  # These are not settled, in the order asked.
+        self._appends: deque[AnyCall] = deque()  # They wait to be sent, and so do the others.
         self._others: deque[AnyCall] = deque()
-        self._messages: dict[bytes, list[AnyCall]] = {}  # until answered
-        self._append_messages: set[bytes] = set()  # of these, the appends' that are not late
+        self._messages: dict[bytes, list[AnyCall]] = {}  # They have been sent and not answered.
+        # These are the ids of messages of appends that are not late.
+        self._append_messages: set[bytes] = set()
         self._message_count = 0
         self._heard_s = 0.0
 
@@ -89,8 +88,8 @@ class Outstanding:
     def to_send(self) -> Iterator[tuple[bytes, bytes, bytes]]:
         """Command, id and body of each message that can go now."""
         appends, others = self._appends, self._others
-        if appends:  # in front of what was asked later: a read sees them
-            most = max(TOGETHER_MIN, -(-len(appends) // APPEND_MESSAGES_MAX))  # rounded up
+        if appends:  # They go first, so that a read asked after them sees them.
+            most = max(TOGETHER_MIN, -(-len(appends) // APPEND_MESSAGES_MAX))
             while appends and len(self._append_messages) < APPEND_MESSAGES_MAX:
                 message = [call for call in take_together(appends, most) if call in self._calls]
                 if message:
@@ -107,7 +106,7 @@ class Outstanding:
         self._heard_s = now_s
         try:
             message_id, answer = parse_reply(frames, self._where)
-        except Unavailable as error:  # not Rewind's protocol: no request will ever be answered
+        except Unavailable as error:  # This is not Rewind's protocol: nothing will be answered.
             return self.fail(error)
         message = self._messages.pop(message_id, None)
         if message is None:

@@ -35,10 +35,10 @@ from rewind.wire import native
 from rewind.wire.native import LIMITS, Read, encode
 from rewind.wire.replies import Reply, appended_of, decode_reply
 
-TIMEOUT_S = 10.0  # a daemon that restarts is back by then, with a store of any size
-ATTEMPT_S_MIN = 1.0  # far above any commit, so that a slow disk is not asked twice
+TIMEOUT_S = 10.0  # A daemon that restarts is back by then, with a store of any size.
+ATTEMPT_S_MIN = 1.0  # This is far above any commit, so a slow disk is not asked twice.
 ATTEMPT_S_MAX = 8.0
-PAUSE_S_MIN, PAUSE_S_MAX = 0.02, 1.0  # between attempts that the daemon refused for now
+PAUSE_S_MIN, PAUSE_S_MAX = 0.02, 1.0  # A request refused for now is sent again after that.
 
 T = TypeVar("T")
 Id = uuid.UUID | str | bytes
@@ -86,10 +86,10 @@ class Call(msgspec.Struct, Generic[T], eq=False):
     outcome: Any = None  # Reply | Exception | None; exceptions have no place in a msgspec union
     waiter: Any = None
     paused: bool = False
-    #: The message it was sent in last; empty while it waits to be sent. See outstanding.py.
+    #: The message it was sent in last; empty while it waits to be sent (see outstanding.py).
     message_id: bytes = b""
     sent_s: float = 0.0
-    #: When to do something about it: nobody waits for the outcome while this is infinite.
+    #: Something has to be done about it then; while this is infinite, nobody waits for the outcome.
     due_s: float = math.inf
     _deadline_s: float | None = None
     _attempt_s: float = 0.0
@@ -113,7 +113,7 @@ class Call(msgspec.Struct, Generic[T], eq=False):
         if not isinstance(refused, Overloaded | ShuttingDown):
             raise refused
         self._pause_s = min(self._pause_s * 2, PAUSE_S_MAX) or PAUSE_S_MIN
-        # At random, so that many callers do not come back at once.
+        # The pause is random, so that many callers do not come back at once.
         self.due_s = now_s + self._pause_s * random.uniform(0.5, 1.0)
         if self._deadline_s is not None and self.due_s >= self._deadline_s:
             raise self.unavailable(
@@ -146,7 +146,7 @@ class Requests:
     def __init__(self, where: str, timeout_s: float) -> None:
         self.where = where
         self._timeout_s = timeout_s
-        # Unknown until INFO says: what the daemon would take is not refused here.
+        # The daemon's limits are unknown until INFO says them: nothing it might take is refused.
         self._event_bytes_max = self._request_bytes_max = LIMITS["request_bytes"]
 
     def append(
@@ -210,7 +210,7 @@ def _append_event(stream: str, event: NewEvent) -> AppendEvent:
     return AppendEvent(id, stream, event.type, event.tags, event.metadata, event.data)
 
 
-_chance = random.Random(os.urandom(32))  # the system's own costs a call to it for every append
+_chance = random.Random(os.urandom(32))  # os.urandom would be a system call for every append.
 os.register_at_fork(after_in_child=lambda: _chance.seed(os.urandom(32)))
 
 

@@ -32,9 +32,9 @@ from rewind.client.zmq_sockets import (
 from rewind.wire.messages import receive, sender
 from rewind.wire.replies import Reply
 
-UNSENT_MAX = 10_000  # messages in the socket: every call in flight, sent again a few times
-DRAIN_MAX = 256  # answers taken before the loop gets its turn
-ASKS_MAX = 3  # questions whether more has arrived; an ``Again`` costs as much as so many
+UNSENT_MAX = 10_000  # The socket has room for every call in flight, sent again a few times.
+DRAIN_MAX = 256  # The loop gets its turn after so many answers.
+ASKS_MAX = 3  # An ``Again`` costs as much as asking so often whether more has arrived.
 
 
 class AsyncConnection:
@@ -64,7 +64,7 @@ class AsyncConnection:
         call.waiter = loop.create_future()
         self._outstanding.ask(call, time.monotonic())
         if call.command == b"APPEND":
-            self._send_soon()  # together with those of the tasks that are about to append
+            self._send_soon()  # The appends of tasks that are about to run go with it.
         else:
             self._send()
 
@@ -175,7 +175,7 @@ class LoopTimer:
 
     def __init__(self, due: Callable[[], None]) -> None:
         self._due = due
-        self._at_s = math.inf  # in time.monotonic
+        self._at_s = math.inf  # time.monotonic() is this when it goes off.
         self._handle: asyncio.TimerHandle | None = None
 
     def at(self, due_s: float) -> None:
@@ -208,10 +208,10 @@ class AsyncSocketSource:
         sockets.asks_max = ASKS_MAX
         self._follower = sockets.follower
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiter: asyncio.Future[None] | None = None  # while somebody fetches
-        self._woken = False  # that fetch is to return
+        self._waiter: asyncio.Future[None] | None = None  # It is there while somebody fetches.
+        self._woken = False  # The fetch under way is to return.
         self._timer = LoopTimer(self._look)
-        self._due = True  # something may be there, or has to be done, at the next fetch
+        self._due = True  # The next fetch has something to look at, or to do.
 
     async def fetch(self, seconds: float | None) -> None:
         loop = asyncio.get_running_loop()
@@ -253,7 +253,7 @@ class AsyncSocketSource:
         sockets, delivery = self._sockets, self._follower.delivery
         now_s = time.monotonic()
         while True:
-            sockets.pump(now_s)  # when this fails, something is still due
+            sockets.pump(now_s)  # When this raises, something is still due.
             self._due = sockets.ready
             if delivery.changed or not self._due:
                 break

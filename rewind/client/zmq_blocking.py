@@ -27,8 +27,8 @@ from rewind.errors import Unavailable
 from rewind.wire.messages import receive, sender
 from rewind.wire.replies import Reply
 
-POOL_MAX = 64  # idle sockets kept: one for each thread of a busy program
-SLICE_MS = 1_000  # a waiting call notices so late that its client was closed
+POOL_MAX = 64  # One idle connection is kept for each thread of a busy program.
+SLICE_MS = 1_000  # A waiting call notices so late that its client was closed.
 
 
 class ConnectionPool:
@@ -39,7 +39,7 @@ class ConnectionPool:
         self.closed = False
         self._topic_endpoint = topic_endpoint
         self._pid = os.getpid()
-        self._idle: list[Connection] = []  # last in, first out; append and pop are atomic
+        self._idle: list[Connection] = []  # It is a stack; append and pop are atomic.
 
     def ask(self, call: Call[Any]) -> None:
         if self.closed:
@@ -95,7 +95,7 @@ class ConnectionPool:
         """Close the connections that nobody uses."""
         if os.getpid() != self._pid:
             return
-        with contextlib.suppress(IndexError):  # when it is empty, perhaps by another thread
+        with contextlib.suppress(IndexError):  # It is empty then; another thread may have helped.
             while True:
                 self._idle.pop().close()
 
@@ -136,7 +136,7 @@ class Connection:
                 now_s = time.monotonic()
                 _, silent = outstanding.overdue(now_s)
                 if silent:
-                    self._pool.drop_idle()  # they are as silent as this one
+                    self._pool.drop_idle()  # The idle ones are as silent as this one.
                     self.close()
                     self._open()
                 send_calls(self._send, self._outstanding)
@@ -154,14 +154,14 @@ class SocketSource:
 
     def __init__(self, endpoint: str, follower: Follower) -> None:
         self._sockets = FollowerSockets(endpoint, follower)
-        # Left to the collector, its sockets would be closed in any order, see MonitoredSocket.
+        # The collector would close its sockets in any order; see MonitoredSocket.
         weakref.finalize(self, self._sockets.close)
         self._follower = follower
         self._woken = False
         self._wake_read, self._wake_write = socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
-        self._wake_lock = threading.RLock()  # a signal handler may stop what it interrupts
+        self._wake_lock = threading.RLock()  # A signal handler may stop what it interrupts.
 
     def fetch(self, seconds: float | None) -> None:
         delivery = self._follower.delivery
@@ -202,7 +202,7 @@ class SocketSource:
     def _write(self) -> None:
         with self._wake_lock:
             if self._wake_write.fileno() != -1:
-                with contextlib.suppress(BlockingIOError):  # it is full of wake-ups
+                with contextlib.suppress(BlockingIOError):  # It is full of wake-ups.
                     self._wake_write.send(b"x")
 
     def close(self) -> None:

@@ -21,16 +21,16 @@ from rewind.client.outstanding import Outstanding
 from rewind.errors import Unavailable
 from rewind.wire.messages import receive, sender
 
-SOCKETS_MAX = 16_384  # a process may have so many; ZeroMQ's own default is 1,023
-TOPIC_MESSAGES_MAX = 100_000  # queued for a subscription that is busy; what is beyond is read back
-TOPIC_DRAIN = 500  # messages taken from the topic socket at once
+SOCKETS_MAX = 16_384  # A process may have so many; ZeroMQ's own default is 1,023.
+TOPIC_MESSAGES_MAX = 100_000  # So many queue for a busy subscription; the rest is read back.
+TOPIC_DRAIN = 500  # So many messages are taken from the topic socket at once.
 
 NOW = int(zmq.DONTWAIT)
 MORE = int(zmq.SNDMORE | zmq.DONTWAIT)
-EVENTS, POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)  # the & of an enum costs as much as getsockopt
+EVENTS, POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)  # An enum's & costs as much as the call.
 EVENTS_LOST = (
     zmq.EVENT_DISCONNECTED
-    | zmq.EVENT_CLOSED  # refused
+    | zmq.EVENT_CLOSED  # The connection was refused.
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
@@ -38,7 +38,9 @@ EVENTS_LOST = (
 
 ZmqSocket = zmq.Socket[bytes]
 
-_contexts: dict[int, zmq.Context[ZmqSocket]] = {}  # by process: a forked child must not use ours
+_contexts: dict[
+    int, zmq.Context[ZmqSocket]
+] = {}  # by process id, because a forked child must not use its parent's
 _monitors = itertools.count()
 
 
@@ -96,7 +98,7 @@ def send_calls(send: Any, outstanding: Outstanding) -> None:
     for message in outstanding.to_send():
         try:
             send_request(send, *message)
-        except zmq.Again:  # nobody takes it; that no answer comes is all there is to say
+        except zmq.Again:  # Nobody takes it; that no answer comes is all there is to say.
             return
 
 
@@ -144,12 +146,12 @@ class FollowerSockets:
 
     def __init__(self, endpoint: str, follower: Follower) -> None:
         self.follower = follower
-        #: Sockets through which something may have come.
+        #: Something may have come through these sockets.
         self.signalled: set[ZmqSocket] = set()
         #: After so many events in a row the topic socket is no longer asked whether more follow: a
         #: queue has built up, and trying until ``Again`` is cheaper; see ``readable``.
         self.asks_max = TOPIC_DRAIN
-        #: Called with every new socket, and with one that is about to be closed.
+        #: These are called with every new socket, and with one that is about to be closed.
         self.opened: Callable[[ZmqSocket], None] = lambda socket: None
         self.closing: Callable[[ZmqSocket], None] = lambda socket: None
         self._endpoint = endpoint
@@ -168,7 +170,7 @@ class FollowerSockets:
             self._dealer = self._open(zmq.DEALER, self._endpoint)
         self._receive(self._dealer, now_s)
         if follower.state is LIVE and follower.delivery and not self.signalled:
-            return  # in good health, with nothing to ask
+            return  # It is in good health, and has nothing to ask.
         why = self._why_lost(self._dealer, now_s)
         if not why:
             if follower.topic_due(now_s):
@@ -178,10 +180,10 @@ class FollowerSockets:
                 return
             try:
                 send_request(sender(self._dealer.socket), *request)
-            except zmq.Again:  # the pipe went with its connection
+            except zmq.Again:  # The pipe went with its connection.
                 why = "disconnected"
             else:
-                if readable(self._dealer.socket):  # sending may have kept the signal of an arrival
+                if readable(self._dealer.socket):  # Sending may have taken its signal.
                     self.signalled.add(self._dealer.socket)
                 return
         self.close()
@@ -198,7 +200,7 @@ class FollowerSockets:
             if follower.state is LIVE:
                 self._drain(topic.socket, now_s)
             elif readable(topic.socket):
-                follower.heard = True  # its messages wait in their queue for their turn
+                follower.heard = True  # Its messages wait in their queue for their turn.
             else:
                 signalled.discard(topic.socket)
 
@@ -207,7 +209,7 @@ class FollowerSockets:
         for taken in range(1, TOPIC_DRAIN + 1):
             try:
                 frames = receive(recv, NOW)
-            except zmq.Again:  # there is no more, or the signal was for something else
+            except zmq.Again:  # There is no more, or the signal was for something else.
                 self.signalled.discard(topic)
                 return
             if len(frames) == 2:
@@ -262,7 +264,7 @@ class FollowerSockets:
         opened = MonitoredSocket(kind, endpoint)
         for socket in (opened.socket, opened.monitor):
             self.opened(socket)
-            self.signalled.add(socket)  # for what came before it was watched
+            self.signalled.add(socket)  # Something may have come before it was watched.
         return opened
 
     def _open_topic(self) -> None:
