@@ -33,8 +33,8 @@ class MemoryBackend(Backend):
         self._streams: dict[str, list[int]] = {}  # The position of version n is at index n - 1.
         self._names: list[bytes] = []  # The streams' names in UTF-8, sorted.
         self._ids: dict[bytes, int] = {}
-        self._appends: dict[bytes, tuple[int, int]] = {}
-        self._append_ids: list[AppendId] = []  # The same as rows, in order of position.
+        self._appends: dict[bytes, AppendId] = {}
+        self._append_ids: list[AppendId] = []  # The same rows, in order of position.
 
     def last(self) -> tuple[int, int]:
         return len(self._records), self._last_time_ns
@@ -46,7 +46,7 @@ class MemoryBackend(Backend):
         return {id: self._ids[id] for id in ids if id in self._ids}
 
     def appends(self, append_ids: Collection[bytes]) -> dict[bytes, tuple[int, int]]:
-        return {id: self._appends[id] for id in append_ids if id in self._appends}
+        return {id: self._appends[id][1:] for id in append_ids if id in self._appends}
 
     def append_ids(self, after: int, until: int) -> list[AppendId]:
         rows = self._append_ids
@@ -66,8 +66,8 @@ class MemoryBackend(Backend):
                 self._ids[event.id_bytes] = event.position
             self._records.append(record.encoded)
             self._last_time_ns = event.recorded_at_ns
-        for append_id, first, last in commit.append_ids:
-            self._appends[append_id] = (first, last)
+        for row in commit.append_ids:
+            self._appends[row[0]] = row
         self._append_ids += commit.append_ids
 
     def settle(self) -> None:
