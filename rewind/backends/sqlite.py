@@ -18,6 +18,7 @@ foreseen: after ``BUSY_SECONDS`` it costs the daemon its store.
 SQLite cannot tell a damaged end of the -wal file from commits that were never finished.
 
 ``Keys`` at the end is another use of SQLite: the log backend's index, where plyvel is not installed.
+The file is long because whatever touches the driver, its settings and its errors is in one place.
 """
 
 from __future__ import annotations

@@ -35,7 +35,8 @@ Zeros may follow the last commit. A small commit writes them for those that come
 sync that has no new size of the file to note down takes two thirds of the time. They are cut off
 when the segment is full, and when the store is closed.
 
-No event is looked up here, and there is no index: backend.py keeps that.
+No event is looked up here, and there is no index: backend.py keeps that. The file is long because
+what writes the format, reads it and mends its end is held to the one drawing above.
 """
 
 from __future__ import annotations
