@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from appends import append, event
 
-from rewind.backends.memory import Store as MemoryStore
+from rewind.backends.memory import MemoryBackend
 from rewind.daemon.feeds import HEARTBEAT_S, Feeds
 from rewind.store import Store
 
@@ -26,7 +26,7 @@ class FakeFeed:
 def test_only_the_position_behind_the_last_one_is_published() -> None:
     topic = FakeFeed()
     feeds = Feeds(None, topic, None, 0, None)  # type: ignore[arg-type]
-    store = Store(MemoryStore())
+    store = Store(MemoryBackend())
     first = store.append([append(event("a"))])[1]
     second = store.append([append(event("b"), event("c"))])[1]
     with pytest.raises(AssertionError):

@@ -13,7 +13,7 @@ import pytest
 from appends import append, event
 
 from rewind.answers import About, answer_appends, appends_in
-from rewind.backends.memory import Store as MemoryStore
+from rewind.backends.memory import MemoryBackend
 from rewind.daemon.reads import PIECE_EVENTS, QUEUED_MAX, RETRY_S_MAX, RETRY_S_MIN, Reads
 from rewind.store import Store
 from rewind.wire.envelope import Request, decode_request
@@ -56,7 +56,7 @@ class Room:
 
     def __init__(self) -> None:
         self.now_s = 100.0
-        self.store = Store(MemoryStore())
+        self.store = Store(MemoryBackend())
         self.peers = FakePeers()
         about = About({}, 1_000, False)
         self.reads = Reads(self.store, about, self.peers, lambda: self.now_s)
