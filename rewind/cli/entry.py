@@ -7,22 +7,21 @@ for users; a test holds it to what ``--help`` says.
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from typing import Any
 
 import click
 
-from rewind.cli import read
-from rewind.cli.options import serve_options
-from rewind.cli.terminal import complain, emit, forget_stdout, open_standard_files
-from rewind.daemon.settings import option, settings
+from rewind.cli import about, append, completion, demo, read, serve
+from rewind.cli.serve import given, run_daemon, serve_options
+from rewind.cli.terminal import complain, forget_stdout, open_standard_files
+from rewind.daemon.settings import option
 from rewind.errors import RewindError, Unavailable
 from rewind.release import __version__
 
-COMPLETE = "_REWIND_COMPLETE"
-"""The variable by which a shell's completion script asks."""
+FAMILIES = (serve, append, read, about, demo, completion)
+"""The files of commands, in the order of ``rewind --help``."""
 
 EXIT_BUG = 70
 EXIT_IO = 74
@@ -67,10 +66,8 @@ def run() -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     # Click's own main would make exit code 1 of a closed stdout and of Ctrl-C.
-    if instruction := os.environ.get(COMPLETE):
-        from click.shell_completion import shell_complete
-
-        return shell_complete(commands, {}, "rewind", COMPLETE, instruction)
+    if (code := completion.answer(commands)) is not None:
+        return code
     try:
         with commands.make_context("rewind", arguments) as context:
             return commands.invoke(context) or 0
@@ -83,9 +80,6 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
-
-
-# --- the daemon -------------------------------------------------------------------
 
 
 @click.group(
@@ -103,60 +97,17 @@ def commands(context: click.Context, /, **options: Any) -> int:
     Without a command it runs the daemon. Options of a command are also variables:
     REWIND_READ_FORMAT is --format of read.
     """
-    given = {name: value for name, value in options.items() if value not in (None, ())}
+    chosen = given(options)
     if context.invoked_subcommand is None:
-        return _serve(given)
-    if given and context.invoked_subcommand != "serve":
+        return run_daemon(chosen)
+    if chosen and context.invoked_subcommand != "serve":
         raise click.UsageError(
-            f"{option(next(iter(given)))} is the daemon's; options of a command come after its name"
+            f"{option(next(iter(chosen)))} is the daemon's; options of a command come after its name"
         )
-    context.obj = given
+    context.obj = chosen
     return 0
 
 
-@commands.command(
-    epilog="Every option that takes EP can be repeated; an empty one turns a feed off."
-)
-@serve_options
-@click.pass_context
-def serve(context: click.Context, /, **options: Any) -> int:
-    """Run the daemon (the same as no command)."""
-    given = {name: value for name, value in options.items() if value not in (None, ())}
-    return _serve({**context.obj, **given})
-
-
-def _serve(options: dict[str, Any]) -> int:
-    chosen = settings(options, os.environ)
-    from rewind.daemon import process
-
-    return process.serve(chosen)
-
-
-for command in read.COMMANDS:
-    commands.add_command(command)
-
-
-@commands.command()
-def demo() -> int:
-    """Watch a daemon take, keep and republish events."""
-    from rewind.demo import main as play
-
-    return play()
-
-
-@commands.command(
-    epilog='For bash and zsh: eval "$(rewind completion bash)"; for fish: rewind completion fish | source'
-)
-@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
-def completion(shell: str) -> None:
-    """Print a script for Tab in bash, zsh or fish.
-
-    It completes commands and options. Put the line below into ~/.bashrc, ~/.zshrc or
-    ~/.config/fish/config.fish.
-    """
-    from click.shell_completion import get_completion_class
-
-    kind = get_completion_class(shell)
-    assert kind is not None
-    script = kind(commands, {}, "rewind", COMPLETE)
-    emit(script.source_template % script.source_vars())
+for family in FAMILIES:
+    for command in family.COMMANDS:
+        commands.add_command(command)

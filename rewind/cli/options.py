@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 import click
 
-from rewind.daemon.settings import DEFAULT_INCOMING, LOG_LEVELS, Settings, option, variable
 from rewind.errors import BadRequest
 from rewind.events import INT_MAX, NO_STREAM, STREAM_EXISTS
 
@@ -26,54 +25,6 @@ TIMEOUT_S = 5  # a daemon answers in milliseconds; one that restarts is mostly b
 TIMEOUT_S_MAX = 86_400  # a day, so that no arithmetic of a poll overflows
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-# --- the daemon's ---------------------------------------------------------------
-
-
-class Setting(click.Option):
-    """An option of the daemon. Its environment variable is settings.py's to read, and ours to show."""
-
-    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        return None
-
-    def get_help_extra(self, ctx: click.Context) -> Any:
-        extra = super().get_help_extra(ctx)
-        default = getattr(Settings(), str(self.name))
-        shown = " ".join(default) if isinstance(default, tuple) else str(default)
-        if not self.is_flag:
-            extra["default"] = shown or "off"
-        return extra
-
-
-_SETTINGS = (
-    ("store", "URL|PATH", "Where events are kept: leveldb:, sqlite: or log: and a path, memory:, or a bare path."),
-    ("incoming_bind", "EP", "Where clients connect."),
-    ("streaming_bind", "EP", "Feed for subscribers of Rewind 0.3."),
-    ("topic_bind", "EP", "Feed of all events, by stream."),
-    ("gorewind_bind", "EP", "Feed for subscribers of gorewind."),
-    ("max_event_bytes", "N", "The largest data an event may have."),
-    ("feed_messages", "N", "How far a slow subscriber may lag before it loses messages."),
-    ("insecure", None, "Allow binding where other machines can connect; they need no password."),
-    ("log_level", "L", f"One of {', '.join(LOG_LEVELS)}."),
-)  # fmt: skip
-
-
-def serve_options(command: Function) -> Function:
-    """Every setting of settings.py as an option."""
-    for name, metavar, text in reversed(_SETTINGS):
-        command = click.option(
-            option(name),
-            cls=Setting,
-            envvar=variable(name),
-            show_envvar=True,
-            metavar=metavar,
-            multiple=name.endswith("_bind"),
-            is_flag=name == "insecure",
-            default=None,
-            help=text,
-        )(command)
-    return command
-
 
 # --- values ---------------------------------------------------------------------
 
@@ -156,37 +107,6 @@ NUMBER = Parsed("number", _number)
 
 
 # --- shared by commands ----------------------------------------------------------
-
-
-def connection_options(command: Function) -> Function:
-    """Where the store is, and how long to wait for it."""
-    return endpoint_option(
-        click.option(
-            "--timeout",
-            envvar="REWIND_TIMEOUT",
-            show_envvar=True,
-            type=SECONDS,
-            metavar="S",
-            default=TIMEOUT_S,
-            show_default=True,
-            help="Seconds to wait for an answer.",
-        )(command)
-    )
-
-
-def endpoint_option(command: Function) -> Function:
-    """Where the store is."""
-    return click.option(
-        "-e",
-        "--endpoint",
-        envvar="REWIND_ENDPOINT",
-        show_envvar=True,
-        type=TEXT,
-        metavar="EP|STORE",
-        default=DEFAULT_INCOMING,
-        show_default=True,
-        help="A daemon, or a store no daemon has open (URL or path).",
-    )(command)
 
 
 def filter_options(command: Function) -> Function:

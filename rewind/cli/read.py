@@ -1,161 +1,36 @@
-"""The client commands: append, read, tail, show, streams, info, ping.
+"""``rewind read``, ``tail`` and ``show``: events, printed.
 
-Each opens a client of a daemon, or a store in this process, asks, and prints. What it raises
-becomes an exit code in cli.py. What an event looks like is in format.py, where it is printed
-to in terminal.py, how JSON lines become appends in lines.py.
+What an event looks like is in format.py.
 
 Imported for every ``rewind --help``: whatever needs ZeroMQ or a store is imported when it runs.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rewind.cli.format import escape, event_text, info_text, json_line, json_text, text_line
+from rewind.cli.connection import client_at, connection_options
+from rewind.cli.format import event_text, json_line, text_line
 from rewind.cli.options import (
-    EXPECTED,
     ID_OR_POSITION,
-    METADATA,
     NUMBER,
-    SECONDS,
-    TEXT,
-    TIMEOUT_S,
-    UUID,
-    connection_options,
     count_option,
-    endpoint_option,
     filter_options,
     format_option,
 )
-from rewind.cli.terminal import (
-    Progress,
-    announce_stdin,
-    complain,
-    emit,
-    encoded,
-    stdout_has_no_reader,
-)
-from rewind.errors import BadConfiguration, RewindError, StoreForeign, TooLarge, UnknownEvent
-from rewind.events import INT_MAX, Event, NewEvent
-from rewind.wire.native import REQUEST_BYTES_MAX
+from rewind.cli.terminal import emit, encoded, stdout_has_no_reader
+from rewind.errors import UnknownEvent
+from rewind.events import INT_MAX, Event
 
 if TYPE_CHECKING:
-    from rewind.cli.lines import Import
     from rewind.client.blocking import Client, Subscription
 
 STDOUT_LOOK_S = 1.0  # between looks at whether anybody still reads what tail prints
-
-# --- appending --------------------------------------------------------------------
-
-
-@click.command(
-    epilog="Copy a store: rewind read --format jsonl | rewind append --json -e other-store"
-)
-@click.argument("stream", type=TEXT, required=False)
-@click.option("--type", type=TEXT, default="", metavar="T", help="What happened.")
-@click.option("--tag", type=TEXT, multiple=True, metavar="T", help="Repeat for several.")
-@click.option("--meta", type=METADATA, multiple=True, metavar="K=V",
-               help="Metadata: a key and a text; repeat for several.")  # fmt: skip
-@click.option("--data", metavar="TEXT", allow_from_autoenv=False,
-              help="The data, instead of what is on stdin.")  # fmt: skip
-@click.option("--id", type=UUID, metavar="UUID", allow_from_autoenv=False,
-              help="The event's id: makes a repetition harmless.")  # fmt: skip
-@click.option("--json", is_flag=True,
-               help="stdin is JSON lines, as `read --format jsonl` writes them.")  # fmt: skip
-@click.option("--expected-version", type=EXPECTED, metavar="N|none|exists",
-               help="Refuse unless STREAM is at this version.")  # fmt: skip
-@connection_options
-def append(
-    stream: str | None,
-    json: bool,
-    expected_version: int | None,
-    endpoint: str,
-    timeout: float,
-    **event: Any,
-) -> None:
-    """Append an event, or many.
-
-    stdin is the data of one event, appended to STREAM. With --json it is JSON lines, an event
-    each; STREAM is for lines that name none.
-    """
-    if json:
-        _append_lines(stream, expected_version, endpoint, timeout, event)
-        return
-    if stream is None:
-        raise click.UsageError("Missing argument 'STREAM'.")
-    made = NewEvent(
-        event["type"],
-        _stdin_data() if event["data"] is None else os.fsencode(event["data"]),
-        id=event["id"],
-        tags=event["tag"],
-        metadata=dict(event["meta"]),
-    )
-    with client_at(endpoint, timeout, creates=True) as client:
-        appended = client.append(stream, made, expected_version)
-    id = made.id or appended.ids[0]
-    again = " (it was stored before)" if appended.duplicate else ""
-    emit(f"{stream} version {appended.versions[stream]} position {appended.last} id {id}{again}")
-
-
-def _stdin_data() -> bytes:
-    announce_stdin()
-    data = sys.stdin.buffer.read(REQUEST_BYTES_MAX + 1)
-    if len(data) > REQUEST_BYTES_MAX:
-        raise TooLarge(f"stdin has more than {REQUEST_BYTES_MAX} bytes, too much for one event")
-    return data
-
-
-def _append_lines(
-    stream: str | None,
-    expected_version: int | None,
-    endpoint: str,
-    timeout: float,
-    event: dict[str, Any],
-) -> None:
-    from rewind.cli.lines import Import
-
-    given = [name for name, value in event.items() if value not in (None, "", ())]
-    if given:
-        raise click.UsageError(f"--{given[0]} is for one event; with --json each line has its own")
-    if expected_version is not None and stream is None:
-        raise click.UsageError("--expected-version is of STREAM, and none is given")
-    announce_stdin()
-    progress = Progress()
-    with client_at(endpoint, timeout, creates=True) as client:
-        lines = Import(
-            client,
-            stream=stream,
-            expected_version=expected_version,
-            event_bytes_max=client.info().limits["event_bytes"],
-            progress=progress.show,
-        )
-        try:
-            lines.run(sys.stdin.fileno())
-        except (RewindError, KeyboardInterrupt, OSError):
-            progress.clear()
-            complain(f"stopped: {_stored(lines)}, up to line {lines.line}")
-            raise
-    progress.clear()
-    emit(_stored(lines))
-
-
-def _stored(lines: Import) -> str:
-    text = f"{lines.appended} events appended"
-    if lines.appended:
-        text += f", the last at position {lines.position}"
-    return f"{text}; {lines.known} were stored before" if lines.known else text
-
-
-# --- reading ----------------------------------------------------------------------
 
 
 @click.command(epilog="The last ten of a stream: rewind read -s order-1 --backwards -n 10")
@@ -289,96 +164,4 @@ def _event_at(client: Client, position: int) -> Event:
     raise UnknownEvent(f"no event is at position {position}")
 
 
-@click.command()
-@click.argument("prefix", type=TEXT, default="")
-@format_option("text", "jsonl")
-@connection_options
-def streams(prefix: str, format: str, endpoint: str, timeout: float) -> None:
-    """List streams and their versions.
-
-    All of them, or those whose names begin with PREFIX.
-    """
-    with client_at(endpoint, timeout) as client:
-        for name, version in client.streams(prefix):
-            if format == "jsonl":
-                sys.stdout.buffer.write(json_text({"stream": name, "version": version}) + b"\n")
-            else:
-                sys.stdout.buffer.write(encoded(f"{version:>8}  {escape(name)}"))
-
-
-# --- about the daemon -------------------------------------------------------------
-
-
-@click.command()
-@format_option("text", "json")
-@connection_options
-def info(format: str, endpoint: str, timeout: float) -> None:
-    """Print what the daemon says of itself.
-
-    Its release, store, head and durability, where it is bound, and its limits.
-    """
-    with client_at(endpoint, timeout) as client:
-        found = client.info()
-    if format == "json":
-        sys.stdout.buffer.write(json_text(found) + b"\n")
-    else:
-        emit(info_text(found))
-
-
-@click.command(epilog="In a script, after starting a daemon: rewind ping --wait 30")
-@click.option("--wait", type=SECONDS, metavar="S", default=TIMEOUT_S, show_default=True,
-               help="Seconds to wait for the first answer.")  # fmt: skip
-@endpoint_option
-def ping(wait: float, endpoint: str) -> None:
-    """Wait until the daemon answers, and say how fast."""
-    with client_at(endpoint, wait) as client:
-        client.head()  # which connects; the second request is the one to measure
-        began_s = time.perf_counter()
-        head = client.head()
-        took_ms = (time.perf_counter() - began_s) * 1000
-    emit(f"{endpoint} answers in {took_ms:.1f} ms, head {head}")
-
-
-# --- clients and output -----------------------------------------------------------
-
-
-@contextlib.contextmanager
-def client_at(where: str, timeout: float, creates: bool = False) -> Iterator[Client]:
-    """A client of the daemon at an endpoint, or of a store opened in this process.
-
-    Only a command that ``creates`` may make a store where none is.
-    """
-    import logging
-
-    from rewind.backends import is_store_url
-    from rewind.client import blocking as clients
-
-    logging.basicConfig(level=logging.WARNING, format="rewind: %(message)s")
-    if "://" in where and not is_store_url(where):
-        client = clients.connect(where, timeout=timeout)
-    else:
-        _check_store(where, creates)
-        client = clients.open(where)
-    try:
-        yield client
-    finally:
-        client.close()
-
-
-def _check_store(url: str, creates: bool) -> None:
-    """Catch what would make a store out of a slip of the pen."""
-    from rewind.backends import is_store_url
-    from rewind.backends.directory import scheme_of
-    from rewind.endpoints import without_transport
-
-    if without_transport(url):
-        raise BadConfiguration(f"{url}: write tcp://{url} for a daemon, ./{url} for a path")
-    path = url.partition(":")[2] if is_store_url(url) else url
-    if creates or not path or (":" in path and path == url):
-        return
-    if scheme_of(Path(path)) is None:
-        raise StoreForeign(f"{path} holds no store; `rewind append` and `rewind serve` create one")
-
-
-COMMANDS = (append, read, tail, show, streams, info, ping)
-"""In the order of ``rewind --help``."""
+COMMANDS = (read, tail, show)

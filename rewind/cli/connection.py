@@ -1,0 +1,89 @@
+"""Where the store of a client command is: its options, and the client they lead to.
+
+An endpoint is a daemon's; everything else is a store, opened in this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rewind.cli.options import SECONDS, TEXT, TIMEOUT_S, Function
+from rewind.daemon.settings import DEFAULT_INCOMING
+from rewind.errors import BadConfiguration, StoreForeign
+
+if TYPE_CHECKING:
+    from rewind.client.blocking import Client
+
+
+def connection_options(command: Function) -> Function:
+    """Where the store is, and how long to wait for it."""
+    return endpoint_option(
+        click.option(
+            "--timeout",
+            envvar="REWIND_TIMEOUT",
+            show_envvar=True,
+            type=SECONDS,
+            metavar="S",
+            default=TIMEOUT_S,
+            show_default=True,
+            help="Seconds to wait for an answer.",
+        )(command)
+    )
+
+
+def endpoint_option(command: Function) -> Function:
+    """Where the store is."""
+    return click.option(
+        "-e",
+        "--endpoint",
+        envvar="REWIND_ENDPOINT",
+        show_envvar=True,
+        type=TEXT,
+        metavar="EP|STORE",
+        default=DEFAULT_INCOMING,
+        show_default=True,
+        help="A daemon, or a store no daemon has open (URL or path).",
+    )(command)
+
+
+@contextlib.contextmanager
+def client_at(where: str, timeout: float, creates: bool = False) -> Iterator[Client]:
+    """A client of the daemon at an endpoint, or of a store opened in this process.
+
+    Only a command that ``creates`` may make a store where none is.
+    """
+    import logging
+
+    from rewind.backends import is_store_url
+    from rewind.client import blocking as clients
+
+    logging.basicConfig(level=logging.WARNING, format="rewind: %(message)s")
+    if "://" in where and not is_store_url(where):
+        client = clients.connect(where, timeout=timeout)
+    else:
+        _check_store(where, creates)
+        client = clients.open(where)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _check_store(url: str, creates: bool) -> None:
+    """Catch what would make a store out of a slip of the pen."""
+    from rewind.backends import is_store_url
+    from rewind.backends.directory import scheme_of
+    from rewind.endpoints import without_transport
+
+    if without_transport(url):
+        raise BadConfiguration(f"{url}: write tcp://{url} for a daemon, ./{url} for a path")
+    path = url.partition(":")[2] if is_store_url(url) else url
+    if creates or not path or (":" in path and path == url):
+        return
+    if scheme_of(Path(path)) is None:
+        raise StoreForeign(f"{path} holds no store; `rewind append` and `rewind serve` create one")

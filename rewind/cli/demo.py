@@ -1,0 +1,16 @@
+"""``rewind demo``: the command; the demo itself is rewind/demo/."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+def demo() -> int:
+    """Watch a daemon take, keep and republish events."""
+    from rewind.demo import main as play
+
+    return play()
+
+
+COMMANDS = (demo,)
