@@ -1,7 +1,4 @@
-"""``rewind streams``, ``info`` and ``ping``: what a store and its daemon say of themselves.
-
-Imported for every ``rewind --help``: whatever needs ZeroMQ or a store is imported when it runs.
-"""
+"""``rewind streams``, ``info`` and ``ping``: what a store says of itself, and whether it answers."""
 
 from __future__ import annotations
 
@@ -10,9 +7,9 @@ import time
 
 import click
 
-from rewind.cli.connection import client_at, connection_options, endpoint_option
+from rewind.cli.connection import TIMEOUT_S, client_at, connection_options, endpoint_option
 from rewind.cli.format import escape, info_text, json_text
-from rewind.cli.options import SECONDS, TEXT, TIMEOUT_S, format_option
+from rewind.cli.options import SECONDS, TEXT, format_option
 from rewind.cli.terminal import emit, encoded
 
 
@@ -42,11 +39,11 @@ def info(format: str, endpoint: str, timeout: float) -> None:
     Its release, store, head and durability, where it is bound, and its limits.
     """
     with client_at(endpoint, timeout) as client:
-        found = client.info()
+        answer = client.info()
     if format == "json":
-        sys.stdout.buffer.write(json_text(found) + b"\n")
+        sys.stdout.buffer.write(json_text(answer) + b"\n")
     else:
-        emit(info_text(found))
+        emit(info_text(answer))
 
 
 @click.command(epilog="In a script, after starting a daemon: rewind ping --wait 30")
@@ -56,7 +53,7 @@ def info(format: str, endpoint: str, timeout: float) -> None:
 def ping(wait: float, endpoint: str) -> None:
     """Wait until the daemon answers, and say how fast."""
     with client_at(endpoint, wait) as client:
-        client.head()  # which connects; the second request is the one to measure
+        client.head()  # the first request connects; the second is the one to measure
         began_s = time.perf_counter()
         head = client.head()
         took_ms = (time.perf_counter() - began_s) * 1000

@@ -1,8 +1,6 @@
-"""``rewind append``: an event from the command line and stdin, or JSON lines.
+"""``rewind append``: one event from the command line and stdin, or many as JSON lines.
 
-How JSON lines become appends is in lines.py, the form of a line in format.py.
-
-Imported for every ``rewind --help``: whatever needs ZeroMQ or a store is imported when it runs.
+How lines become appends is in lines.py, the form of a line is in format.py.
 """
 
 from __future__ import annotations
@@ -59,7 +57,7 @@ def append(
         return
     if stream is None:
         raise click.UsageError("Missing argument 'STREAM'.")
-    made = NewEvent(
+    new_event = NewEvent(
         event["type"],
         _stdin_data() if event["data"] is None else os.fsencode(event["data"]),
         id=event["id"],
@@ -67,8 +65,8 @@ def append(
         metadata=dict(event["meta"]),
     )
     with client_at(endpoint, timeout, creates=True) as client:
-        appended = client.append(stream, made, expected_version)
-    id = made.id or appended.ids[0]
+        appended = client.append(stream, new_event, expected_version)
+    id = new_event.id or appended.ids[0]
     again = " (it was stored before)" if appended.duplicate else ""
     emit(f"{stream} version {appended.versions[stream]} position {appended.last} id {id}{again}")
 
@@ -98,7 +96,7 @@ def _append_lines(
     announce_stdin()
     progress = Progress()
     with client_at(endpoint, timeout, creates=True) as client:
-        lines = Import(
+        import_ = Import(
             client,
             stream=stream,
             expected_version=expected_version,
@@ -106,20 +104,24 @@ def _append_lines(
             progress=progress.show,
         )
         try:
-            lines.run(sys.stdin.fileno())
+            import_.run(sys.stdin.fileno())
         except (RewindError, KeyboardInterrupt, OSError):
             progress.clear()
-            complain(f"stopped: {_stored(lines)}, up to line {lines.line}")
+            complain(f"stopped: {_summary(import_)}, up to line {import_.line}")
             raise
     progress.clear()
-    emit(_stored(lines))
+    emit(_summary(import_))
 
 
-def _stored(lines: Import) -> str:
-    text = f"{lines.appended} events appended"
-    if lines.appended:
-        text += f", the last at position {lines.position}"
-    return f"{text}; {lines.known} were stored before" if lines.known else text
+def _summary(import_: Import) -> str:
+    text = f"{import_.appended_events} events appended"
+    if import_.appended_events:
+        text += f", the last at position {import_.position}"
+    return (
+        f"{text}; {import_.duplicate_events} were stored before"
+        if import_.duplicate_events
+        else text
+    )
 
 
 COMMANDS = (append,)

@@ -1,6 +1,7 @@
-"""``rewind completion``: what Tab completes in a shell.
+"""``rewind completion``: a script for Tab, and the answers to what that script asks.
 
-The script that it prints runs ``rewind`` with a variable set, and ``answer`` answers.
+The script runs ``rewind`` with ``_REWIND_COMPLETE`` set; ``answer_shell`` answers before any command
+runs.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ import click
 
 from rewind.cli.terminal import emit
 
-COMPLETE = "_REWIND_COMPLETE"
-"""The variable by which a shell's completion script asks."""
+COMPLETE = "_REWIND_COMPLETE"  # the variable that the script asks with; Click prescribes its form
 
 
-def answer(commands: click.Command) -> int | None:
-    """Answer a shell's question. Returns the exit code; None if none was asked."""
+def answer_shell(commands: click.Command) -> int | None:
+    """Print what may follow on the command line, if a script asks. Returns the exit code, or None."""
     if instruction := os.environ.get(COMPLETE):
         from click.shell_completion import shell_complete
 

@@ -1,6 +1,6 @@
-"""Where the store of a client command is: its options, and the client they lead to.
+"""From ``-e`` to a client: the options that say where the store is, and the client they lead to.
 
-An endpoint is a daemon's; everything else is a store, opened in this process.
+An endpoint leads to a daemon. A URL or a path is a store that is opened in this process.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rewind.cli.options import SECONDS, TEXT, TIMEOUT_S, Function
+from rewind.cli.options import SECONDS, TEXT, Function
 from rewind.daemon.settings import DEFAULT_INCOMING
 from rewind.errors import BadConfiguration, StoreForeign
 
 if TYPE_CHECKING:
     from rewind.client.blocking import Client
 
+TIMEOUT_S = 5  # a daemon answers in milliseconds; one that restarts is mostly back by then
+
 
 def connection_options(command: Function) -> Function:
-    """Where the store is, and how long to wait for it."""
+    """Give a command the options that say where the store is, and how long to wait for it."""
     return endpoint_option(
         click.option(
             "--timeout",
@@ -37,7 +39,7 @@ def connection_options(command: Function) -> Function:
 
 
 def endpoint_option(command: Function) -> Function:
-    """Where the store is."""
+    """Give a command the option that says where the store is."""
     return click.option(
         "-e",
         "--endpoint",
@@ -55,7 +57,8 @@ def endpoint_option(command: Function) -> Function:
 def client_at(where: str, timeout: float, creates: bool = False) -> Iterator[Client]:
     """A client of the daemon at an endpoint, or of a store opened in this process.
 
-    Only a command that ``creates`` may make a store where none is.
+    Only a command that ``creates`` may make a store where none is. Raises what says why there is no
+    client: ``BadConfiguration``, ``StoreForeign`` or another ``StoreError``.
     """
     import logging
 
@@ -75,7 +78,7 @@ def client_at(where: str, timeout: float, creates: bool = False) -> Iterator[Cli
 
 
 def _check_store(url: str, creates: bool) -> None:
-    """Catch what would make a store out of a slip of the pen."""
+    """Raise before a mistyped endpoint or path would become a new store."""
     from rewind.backends import is_store_url
     from rewind.backends.directory import scheme_of
     from rewind.endpoints import without_transport

@@ -1,4 +1,4 @@
-"""``rewind demo``: the command; the demo itself is rewind/demo/."""
+"""``rewind demo``: the command. The demo itself is a room of its own, rewind/demo/."""
 
 from __future__ import annotations
 

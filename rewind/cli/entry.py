@@ -1,8 +1,10 @@
-"""The command line: ``rewind`` runs the daemon, the other commands are its clients.
+"""The entry: it runs the command that a shell asks for and chooses its exit code.
 
-Here are the entry, the group, and what a shell learns from an exit code. The client commands are in
-read.py, options in options.py, the daemon's life in daemon/process.py. docs/cli.rst is the page
-for users; a test holds it to what ``--help`` says.
+The group of commands is here, the commands are not: each family is a file beside this one that
+exports ``COMMANDS``. A new family is a new file and its name in ``FAMILIES``.
+
+Imported for every ``rewind --help``, as are the families: whatever needs ZeroMQ or a store is
+imported when a command needs it.
 """
 
 from __future__ import annotations
@@ -14,14 +16,13 @@ from typing import Any
 import click
 
 from rewind.cli import about, append, completion, demo, read, serve
-from rewind.cli.serve import given, run_daemon, serve_options
+from rewind.cli.serve import given_options, run_daemon, serve_options
 from rewind.cli.terminal import complain, forget_stdout, open_standard_files
 from rewind.daemon.settings import option
 from rewind.errors import RewindError, Unavailable
 from rewind.release import __version__
 
-FAMILIES = (serve, append, read, about, demo, completion)
-"""The files of commands, in the order of ``rewind --help``."""
+FAMILIES = (serve, append, read, about, demo, completion)  # in the order of ``rewind --help``
 
 EXIT_BUG = 70
 EXIT_IO = 74
@@ -46,7 +47,7 @@ def run() -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        forget_stdout()  # whoever read it has what they wanted
+        forget_stdout()  # its reader has what it wanted
         return 0
     except RewindError as error:
         complain(str(error))
@@ -56,7 +57,7 @@ def run() -> int:
     except OSError as error:
         complain(f"{error.filename or 'cannot read or write'}: {error.strerror or error}")
         return EXIT_IO
-    except Exception:  # noqa: BLE001  whatever else is our mistake, and has to say so
+    except Exception:  # noqa: BLE001  anything else is a mistake in Rewind, and has to say so
         traceback.print_exc()
         complain(
             f"this is a mistake in Rewind {__version__}: please report it with the lines above"
@@ -65,9 +66,9 @@ def run() -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    # Click's own main would make exit code 1 of a closed stdout and of Ctrl-C.
-    if (code := completion.answer(commands)) is not None:
+    if (code := completion.answer_shell(commands)) is not None:
         return code
+    # Click's own main would make exit code 1 of a closed stdout and of Ctrl-C.
     try:
         with commands.make_context("rewind", arguments) as context:
             return commands.invoke(context) or 0
@@ -76,7 +77,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 class Commands(click.Group):
-    """A group that lists its commands in the order of their definition."""
+    """A group that lists its commands in the order in which they were added."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -97,14 +98,14 @@ def commands(context: click.Context, /, **options: Any) -> int:
     Without a command it runs the daemon. Options of a command are also variables:
     REWIND_READ_FORMAT is --format of read.
     """
-    chosen = given(options)
+    given = given_options(options)
     if context.invoked_subcommand is None:
-        return run_daemon(chosen)
-    if chosen and context.invoked_subcommand != "serve":
+        return run_daemon(given)
+    if given and context.invoked_subcommand != "serve":
         raise click.UsageError(
-            f"{option(next(iter(chosen)))} is the daemon's; options of a command come after its name"
+            f"{option(next(iter(given)))} is the daemon's; options of a command come after its name"
         )
-    context.obj = chosen
+    context.obj = given
     return 0
 
 

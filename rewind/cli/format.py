@@ -1,4 +1,4 @@
-"""Events as text, both ways: JSON lines, lines for people, times. No click, no sockets.
+"""Events as text, both ways: JSON lines, lines for people, times.
 
 A JSON line holds everything an event is, so a store can be written out, looked through with other
 tools and read in again::
@@ -10,7 +10,7 @@ tools and read in again::
 is shortened and escaped, and cannot be read back. Neither ever carries a control character: what a
 stranger appended must not drive the terminal of the one who looks.
 
-Used by cli.py; how lines become appends is in lines.py.
+Nothing here knows Click or a socket. How lines become appends is in lines.py.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from rewind.events import INT_MAX, AppendEvent, Event
 if TYPE_CHECKING:
     from rewind.client.requests import Info
 
-SHOWN_CHARACTERS = 100  # of an event's data on its one line
-_UTF8_BYTES_MAX = 4  # of one character
-AGE_DAYS_MAX = 366_000  # a thousand years; no clock goes back further
+SHOWN_CHARACTERS = 100  # an event's data is cut here, so that the event fits on a line or two
+_UTF8_BYTES_MAX = 4  # a character has at most four bytes
+AGE_DAYS_MAX = 366_000  # a thousand years go back further than any clock
 
 # --- JSON lines ---------------------------------------------------------------
 
@@ -61,16 +61,16 @@ def json_text(value: Any) -> bytes:
     encoded = msgspec.json.encode(value)
     if b"\x7f" not in encoded and b"\xc2" not in encoded:
         return encoded
-    # JSON asks for escapes below U+0020 only, but U+009B begins an escape sequence as well.
-    # Outside of a string these bytes cannot be.
-    return _HIGH_CONTROL.sub(lambda found: b"\\u00" + found[0][-1:].hex().encode(), encoded)
+    # JSON asks for escapes below U+0020 only, but U+009B begins an escape sequence as well. These
+    # bytes stand inside of strings only, where an escape may take their place.
+    return _HIGH_CONTROL.sub(lambda match: b"\\u00" + match[0][-1:].hex().encode(), encoded)
 
 
 _HIGH_CONTROL = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What a JSON line may say. Position, version and time are Rewind's to give: not looked at."""
+    """What a JSON line may say. Position, version and time are not looked at: Rewind gives its own."""
 
     stream: str | None = None
     type: str = ""
@@ -159,7 +159,7 @@ def text_line(event: Event) -> str:
 
 
 def event_text(event: Event) -> str:
-    """The event on a few lines, one a field."""
+    """The event, a field a line."""
     fields = {
         "position": str(event.position),
         "recorded at": time_text(event.recorded_at_ns),
@@ -175,7 +175,7 @@ def event_text(event: Event) -> str:
 
 
 def info_text(info: Info) -> str:
-    """What a store says of itself, one thing a line."""
+    """What a store says of itself, a field a line."""
     fields = {
         "release": f"{info.release}, protocol {info.protocol}",
         "store": f"{info.store_id}, {info.backend}",
@@ -195,11 +195,11 @@ def fields_text(fields: Mapping[str, str]) -> str:
 
 
 def data_text(data: bytes) -> str:
-    """The beginning of some bytes as text, with their size where there is more."""
-    head = data[: SHOWN_CHARACTERS * _UTF8_BYTES_MAX].decode("utf-8", "backslashreplace")
-    if len(head) <= SHOWN_CHARACTERS and len(data) <= SHOWN_CHARACTERS * _UTF8_BYTES_MAX:
-        return head
-    return f"{head[:SHOWN_CHARACTERS]}... ({size_text(len(data))})"
+    """The data as text; long data is its beginning and its size."""
+    text = data[: SHOWN_CHARACTERS * _UTF8_BYTES_MAX].decode("utf-8", "backslashreplace")
+    if len(text) <= SHOWN_CHARACTERS and len(data) <= SHOWN_CHARACTERS * _UTF8_BYTES_MAX:
+        return text
+    return f"{text[:SHOWN_CHARACTERS]}... ({size_text(len(data))})"
 
 
 def escape(text: str) -> str:
@@ -254,7 +254,8 @@ _TIME = re.compile(
 def parse_time(text: str, now_ns: int) -> int:
     """Nanoseconds since 1970 of an RFC 3339 time, or of an age such as ``10m`` before now.
 
-    A time out of bounds is the bound: 0, or ``INT_MAX`` in 2262. Raises ``ValueError``, saying what to write instead.
+    A time out of bounds is the bound: 0, or ``INT_MAX`` in 2262. Raises ``ValueError``, saying what to
+    write instead.
     """
     if (age := _AGE.fullmatch(text)) is not None:
         seconds = int(age[1]) * _AGE_SECONDS[age[2]]

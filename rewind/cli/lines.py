@@ -1,4 +1,4 @@
-"""JSON lines to appends: ``rewind append --json``. No click.
+"""JSON lines to appends: ``rewind append --json``.
 
 Lines are gathered as a daemon gathers requests: everything that has arrived, within bounds, is one
 append, and nothing waits for company. A file becomes few large appends; the output of a program
@@ -7,9 +7,9 @@ that is still running is stored as it is written.
 Each append is all or nothing; the whole import is not. It stops at the first line that cannot be
 stored, with everything in front of it stored. Repeating it is harmless where the lines carry an
 ``id``, however they were cut into appends the first time: an append of which only some events are
-known is refused as a conflict, and then tried again in halves.
+known is error as a conflict, and then tried again in halves.
 
-The form of a line is in format.py.
+Nothing here knows Click. The form of a line is in format.py.
 """
 
 from __future__ import annotations
@@ -29,19 +29,20 @@ from rewind.wire.native import REQUEST_BYTES_MAX
 if TYPE_CHECKING:
     from rewind.client.blocking import Client
 
-BATCH_EVENTS_MAX = 500  # an eighth of what a request may hold; one sync for 500 costs little each
-BATCH_BYTES_MAX = 1024 * 1024  # of lines; a commit of a few milliseconds, and memory stays small
-CHUNK_BYTES = 256 * 1024  # of input at a time
-LINE_BYTES_MAX = 6 * REQUEST_BYTES_MAX  # the largest event with every byte written as \u00XX
+APPEND_EVENTS_MAX = 500  # one sync costs little for each of 500, and halves of 500 are soon tried
+APPEND_LINES_BYTES_MAX = 1024 * 1024  # a commit takes a few milliseconds, and memory stays small
+READ_BYTES = 256 * 1024  # the input is read in pieces of this size
+LINE_BYTES_MAX = 6 * REQUEST_BYTES_MAX  # JSON may write each byte of the largest event as \u00XX
 
-Numbered = tuple[int, AppendEvent]
+Line = tuple[int, AppendEvent]  # its number in the input, and the event in it
 
 
 class Import:
-    """One run over an input, and how far it came.
+    """One run over an input, which knows how far it came.
 
-    ``appended``, ``known``: events stored now, and found stored already. ``line``: everything
-    up to this line is stored. ``position``: of the last event appended, 0 if none was.
+    ``appended_events`` counts those stored by this run, ``duplicate_events`` those that were stored
+    before it. Everything up to ``line`` is stored. ``position`` is the position of the last event that
+    this run appended, 0 if there is none.
     """
 
     def __init__(
@@ -53,8 +54,8 @@ class Import:
         event_bytes_max: int,
         progress: Callable[[int, int], None],
     ) -> None:
-        self.appended = 0
-        self.known = 0
+        self.appended_events = 0
+        self.duplicate_events = 0
         self.line = 0
         self.position = 0
         self._client = client
@@ -62,13 +63,13 @@ class Import:
         self._expected_version = expected_version
         self._event_bytes_max = event_bytes_max
         self._progress = progress
-        self._batch: list[Numbered] = []
-        self._batch_bytes = 0
-        self._batch_ids: set[bytes] = set()
+        self._lines: list[Line] = []
+        self._lines_bytes = 0
+        self._lines_ids: set[bytes] = set()
         self._read_bytes = 0
 
     def run(self, descriptor: int) -> None:
-        """Append every line of the input. Raises what refused one, naming its line."""
+        """Append every line of the input. Raises the error that stops it, which names its line."""
         number = 0
         for line in lines_arriving(descriptor):
             if line is None:
@@ -86,63 +87,65 @@ class Import:
                 raise TooLarge(f"it is longer than {LINE_BYTES_MAX} bytes")
             event = parse_line(line, self._stream)
             check_event(event, 0, self._event_bytes_max)
-        except (BadRequest, TooLarge) as refused:
-            self._flush()  # what is in front of a bad line is stored, so its number says where to go on
-            raise _at_line(number, refused) from refused
-        full = (
-            len(self._batch) >= BATCH_EVENTS_MAX or self._batch_bytes + len(line) > BATCH_BYTES_MAX
-        )
-        if full or event.id in self._batch_ids:
+        except (BadRequest, TooLarge) as error:
+            # Lines in front of a bad one are stored, so that its number says where to go on.
             self._flush()
-        self._batch.append((number, event))
-        self._batch_bytes += len(line)
+            raise _at_line(number, error) from error
+        full = (
+            len(self._lines) >= APPEND_EVENTS_MAX
+            or self._lines_bytes + len(line) > APPEND_LINES_BYTES_MAX
+        )
+        if full or event.id in self._lines_ids:
+            self._flush()
+        self._lines.append((number, event))
+        self._lines_bytes += len(line)
         if event.id is not None:
-            self._batch_ids.add(event.id)
+            self._lines_ids.add(event.id)
 
     def _flush(self) -> None:
-        batch, self._batch, self._batch_bytes = self._batch, [], 0
-        if self._batch_ids:
-            self._batch_ids = set()
-            batch = [(number, _with_id(event)) for number, event in batch]
-        if batch:
-            self._append(batch)
-            self._progress(self.appended + self.known, self._read_bytes)
+        lines, self._lines, self._lines_bytes = self._lines, [], 0
+        if self._lines_ids:
+            self._lines_ids = set()
+            lines = [(number, _with_id(event)) for number, event in lines]
+        if lines:
+            self._append(lines)
+            self._progress(self.appended_events + self.duplicate_events, self._read_bytes)
 
-    def _append(self, batch: list[Numbered]) -> None:
+    def _append(self, lines: list[Line]) -> None:
         try:
-            appended = self._send(batch)
-        except (BadRequest, IdConflict, TooLarge) as refused:
-            if len(batch) == 1:
-                raise _at_line(batch[0][0], refused) from refused
-            middle = len(batch) // 2
-            self._append(batch[:middle])
-            self._append(batch[middle:])
+            appended = self._send(lines)
+        except (BadRequest, IdConflict, TooLarge) as error:
+            if len(lines) == 1:
+                raise _at_line(lines[0][0], error) from error
+            middle = len(lines) // 2
+            self._append(lines[:middle])
+            self._append(lines[middle:])
             return
-        self.line = batch[-1][0]
+        self.line = lines[-1][0]
         if appended.duplicate:
-            self.known += len(batch)
+            self.duplicate_events += len(lines)
         else:
-            self.appended += len(batch)
+            self.appended_events += len(lines)
             self.position = appended.last
         if self._expected_version is not None and self._stream is not None:
             self._expected_version = appended.versions.get(self._stream, self._expected_version)
 
-    def _send(self, batch: list[Numbered]) -> Appended:
+    def _send(self, lines: list[Line]) -> Appended:
         expected = None
         if self._expected_version is not None and self._stream is not None:
             expected = {self._stream: self._expected_version}
         return self._client.append_streams(
-            [(event.stream, new_event(event)) for _, event in batch], expected=expected
+            [(event.stream, new_event(event)) for _, event in lines], expected=expected
         )
 
 
 def new_event(event: AppendEvent) -> NewEvent:
-    """The event as the clients take it."""
+    """The event as clients take it."""
     return NewEvent(event.type, event.data, id=event.id, tags=event.tags, metadata=event.metadata)
 
 
 def _with_id(event: AppendEvent) -> AppendEvent:
-    """An append has ids for all its events or for none, so one line with an id gives ids to all."""
+    """The event, with an id. An append has ids for all its events or for none."""
     if event.id is not None:
         return event
     return AppendEvent(
@@ -150,8 +153,9 @@ def _with_id(event: AppendEvent) -> AppendEvent:
     )
 
 
-def _at_line(number: int, refused: BadRequest | IdConflict | TooLarge) -> Exception:
-    return type(refused)(f"line {number}: {str(refused).removeprefix('events[0]: ')}")
+def _at_line(number: int, error: BadRequest | IdConflict | TooLarge) -> Exception:
+    """The error with the number of its line in front, which replaces an index in the append."""
+    return type(error)(f"line {number}: {str(error).removeprefix('events[0]: ')}")
 
 
 def lines_arriving(descriptor: int) -> Iterator[bytes | None]:
@@ -164,11 +168,11 @@ def lines_arriving(descriptor: int) -> Iterator[bytes | None]:
     while True:
         if not select.select([descriptor], [], [], 0)[0]:
             yield None
-        chunk = os.read(descriptor, CHUNK_BYTES)
-        if not chunk:
+        data = os.read(descriptor, READ_BYTES)
+        if not data:
             break
-        *ended, rest = chunk.split(b"\n")
-        for line in ended:
+        *lines, rest = data.split(b"\n")
+        for line in lines:
             yield b"".join((*pieces, line))
             pieces, size = [], 0
         pieces.append(rest)

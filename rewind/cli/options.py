@@ -1,10 +1,7 @@
-"""The options of the command line: kinds of values, and the groups that commands share.
+"""The options that client commands share: kinds of values, and options that several commands take.
 
-The daemon's options are a table beside ``config.Settings``, which reads their variables and checks
-their values. A client command's options are Click's business altogether; their variables are named
-``REWIND_<COMMAND>_<OPTION>``, but for the two that say where the store is.
-
-Next: read.py, which uses them.
+Click reads them all, with their variables ``REWIND_<COMMAND>_<OPTION>``. The options that say where
+the store is are in connection.py, the daemon's in serve.py. Next: read.py, which uses most of them.
 """
 
 from __future__ import annotations
@@ -21,8 +18,7 @@ import click
 from rewind.errors import BadRequest
 from rewind.events import INT_MAX, NO_STREAM, STREAM_EXISTS
 
-TIMEOUT_S = 5  # a daemon answers in milliseconds; one that restarts is mostly back by then
-TIMEOUT_S_MAX = 86_400  # a day, so that no arithmetic of a poll overflows
+TIMEOUT_S_MAX = 86_400  # within a day no arithmetic of a poll overflows
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -30,7 +26,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Parsed(click.ParamType[Any]):
-    """A value made by a function that raises ``ValueError`` or ``BadRequest`` for a bad one."""
+    """A kind of value: ``parse`` makes one of a text, or raises ``ValueError`` or ``BadRequest``."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
         self.name = name
@@ -56,7 +52,7 @@ def _text(value: str) -> str:
 def _seconds(value: str) -> float:
     with contextlib.suppress(ValueError):
         seconds = float(value)
-        if 0 < seconds <= TIMEOUT_S_MAX:  # not so for nan
+        if 0 < seconds <= TIMEOUT_S_MAX:  # every comparison with nan is false
             return seconds
     raise ValueError(f"{value!r} is not a time to wait: more than 0 seconds, at most a day")
 
@@ -110,7 +106,7 @@ NUMBER = Parsed("number", _number)
 
 
 def filter_options(command: Function) -> Function:
-    """Which events."""
+    """Give a command the options that say which events."""
     for decorate in reversed(
         (
             click.option("-s", "--stream", type=TEXT, metavar="S", help="Only this stream."),
@@ -130,12 +126,12 @@ def filter_options(command: Function) -> Function:
 
 
 def count_option(text: str) -> Callable[[Function], Function]:
-    """How many events."""
+    """The option that says how many events; ``text`` is its line of help."""
     return click.option("-n", "--limit", type=NUMBER, metavar="N", help=text)
 
 
 def format_option(*formats: str) -> Callable[[Function], Function]:
-    """Text for people, or a form for programs."""
+    """The option that chooses one of these formats; the first is the default."""
     return click.option(
         "--format",
         type=click.Choice(formats),

@@ -1,8 +1,6 @@
-"""``rewind read``, ``tail`` and ``show``: events, printed.
+"""``rewind read``, ``tail`` and ``show``: they print events, as text or as JSON lines.
 
-What an event looks like is in format.py.
-
-Imported for every ``rewind --help``: whatever needs ZeroMQ or a store is imported when it runs.
+What an event looks like in print is in format.py, where it is printed to is in terminal.py.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ from rewind.events import INT_MAX, Event
 if TYPE_CHECKING:
     from rewind.client.blocking import Client, Subscription
 
-STDOUT_LOOK_S = 1.0  # between looks at whether anybody still reads what tail prints
+STDOUT_LOOK_S = 1.0  # a quiet tail looks once a second whether anybody still reads what it prints
 
 
 @click.command(epilog="The last ten of a stream: rewind read -s order-1 --backwards -n 10")
@@ -91,7 +89,7 @@ def tail(
     if after is not None and since is not None:
         raise click.UsageError("give --after or --since, not both")
     with client_at(endpoint, timeout) as client:
-        now = _newest(client, stream)  # asked in any case: an absent daemon is noticed here
+        now = _newest(client, stream)  # asked in any case, so that an absent daemon is noticed
         if since is not None:
             after = _before(client, stream, since, now)
         after = now if after is None else after
@@ -119,14 +117,14 @@ def _refuse_both(stream: str | None, prefix: str) -> None:
 
 
 def _newest(client: Client, stream: str | None) -> int:
-    """The head, or the version of the stream."""
+    """The head, or the stream's version."""
     if stream is None:
         return client.head()
     return next((event.version for event in client.read_stream(stream, backwards=True, limit=1)), 0)
 
 
 def _before(client: Client, stream: str | None, since: int, newest: int) -> int:
-    """The place in front of the first event recorded since then; the newest if there is none."""
+    """The number to read after for all events recorded since then; ``newest`` if there is none."""
     if stream is None:
         first = next(iter(client.read(since=since, limit=1)), None)
         return newest if first is None else first.position - 1

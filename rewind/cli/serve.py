@@ -1,7 +1,7 @@
-"""``rewind serve``, and ``rewind`` alone: the daemon and its options.
+"""``rewind serve``, and ``rewind`` without a command: the daemon's options, and the call that runs it.
 
-The daemon's options are a table beside ``Settings``, which reads their variables and checks their
-values. A daemon's life is in daemon/process.py, which is imported when it begins.
+Here a setting gets its option and its line of help. Environment variables, defaults and what values
+are allowed are in daemon/settings.py, a daemon's life is in daemon/process.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rewind.daemon.settings import LOG_LEVELS, Settings, option, settings, varia
 
 
 class Setting(click.Option):
-    """An option of the daemon. Its environment variable is settings.py's to read, and ours to show."""
+    """A setting as an option: the help shows its variable and its default, settings.py reads them."""
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         return None
@@ -44,7 +44,7 @@ _SETTINGS = (
 
 
 def serve_options(command: Function) -> Function:
-    """Every setting of settings.py as an option."""
+    """Give a command every setting of the daemon as an option."""
     for name, metavar, text in reversed(_SETTINGS):
         command = click.option(
             option(name),
@@ -65,14 +65,16 @@ def serve_options(command: Function) -> Function:
 @click.pass_context
 def serve(context: click.Context, /, **options: Any) -> int:
     """Run the daemon (the same as no command)."""
-    return run_daemon({**context.obj, **given(options)})
+    return run_daemon({**context.obj, **given_options(options)})
 
 
-def given(options: dict[str, Any]) -> dict[str, Any]:
+def given_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that stand on the command line."""
     return {name: value for name, value in options.items() if value not in (None, ())}
 
 
 def run_daemon(options: dict[str, Any]) -> int:
+    """Run a daemon to its end. Returns its exit code. Raises ``BadConfiguration``."""
     chosen = settings(options, os.environ)
     from rewind.daemon import process
 

@@ -1,7 +1,8 @@
 """A command's standard files: results on stdout, complaints and progress on stderr.
 
 Text on stdout is written as bytes, because events are bytes and a terminal's encoding must not
-refuse any; JSON lines and data never pass through an encoding at all. No click, no sockets.
+refuse any; JSON lines and data never pass through an encoding at all. Nothing here knows Click or a
+socket.
 """
 
 from __future__ import annotations
@@ -14,35 +15,35 @@ import time
 
 from rewind.cli.format import escape
 
-PROGRESS_S = 0.1  # between two pictures of the progress line
-PROGRESS_WIDTH = 40  # of that line: it is overwritten with spaces
+PROGRESS_S = 0.1  # the line of progress changes at most ten times a second
+PROGRESS_WIDTH = 40  # every text of that line is padded to this, and so overwrites the one before
 
 _ENCODING_ERRORS = "backslashreplace"
 
 
 def emit(text: str) -> None:
-    """Text and a line's end on stdout."""
+    """Write a line on stdout."""
     sys.stdout.buffer.write(encoded(text))
 
 
 def encoded(text: str) -> bytes:
-    """A line as stdout takes it."""
+    """A line, with its end, in the encoding of stdout; what that does not know is escaped."""
     return text.encode(sys.stdout.encoding, _ENCODING_ERRORS) + b"\n"
 
 
 def complain(text: str) -> None:
-    """One line on stderr."""
+    """Write a line on stderr."""
     print(f"rewind: {escape(text)}", file=sys.stderr, flush=True)
 
 
 def announce_stdin() -> None:
-    """Say what a command waits for, when nobody has given it an input."""
+    """Say that a command waits for its input, when that comes from a terminal."""
     if sys.stdin.isatty():
         complain("reading from the terminal until Ctrl-D")
 
 
 class Progress:
-    """A line on stderr that says how far an import is; only on a terminal."""
+    """A line on stderr that says how far an import is. It is shown on a terminal only."""
 
     def __init__(self) -> None:
         self._on = sys.stderr.isatty()
@@ -51,7 +52,7 @@ class Progress:
         self._shown_s = 0.0
 
     def show(self, events: int, size: int) -> None:
-        """So many events, so many bytes of the input."""
+        """Say that so many events, and so many bytes of the input, are done."""
         if not self._on or time.monotonic() - self._shown_s < PROGRESS_S:
             return
         self._shown_s = time.monotonic()
@@ -59,7 +60,7 @@ class Progress:
         self._write(f"{events} events{share}")
 
     def clear(self) -> None:
-        """Leave the line empty for what is said next."""
+        """Empty the line, so that what is said next begins on it."""
         if self._shown_s:
             self._shown_s = 0.0
             self._write("")
@@ -70,23 +71,23 @@ class Progress:
 
 
 def stdout_has_no_reader() -> bool:
-    """Whether stdout is a pipe nobody reads: a command with nothing to write would never know."""
-    looked = select.poll()
-    looked.register(sys.stdout.fileno(), 0)
-    return any(happened & select.POLLERR for _, happened in looked.poll(0))
+    """Whether stdout is a pipe without a reader, which a command learns from no write as long as it writes nothing."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def forget_stdout() -> None:
-    """What is left in the buffer goes nowhere, so that Python does not complain at its end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
+    """Lead stdout to nowhere: Python flushes its buffer at the end, and would complain of the error."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
 
 
 def open_standard_files() -> None:
-    """Give a closed stdin, stdout or stderr to nobody else.
+    """Open /dev/null for a stdin, stdout or stderr that is closed.
 
-    The next file opened would get its number, and a store's file must not get what is printed.
+    Otherwise the next file opened would get its number, and a store's file what is printed.
     """
     for number in (0, 1, 2):
         try:

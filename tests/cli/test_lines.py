@@ -1,4 +1,4 @@
-"""``append --json``: batches, repetitions, and where an import stops."""
+"""``append --json``: how lines are cut into appends, repetitions, and where an import stops."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from typing import Any
 
 import pytest
 
-from rewind import errors
+import rewind
+from rewind import Client, NewEvent, errors
 from rewind.checks import EVENT_BYTES_MAX
-from rewind.cli.lines import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Import, lines_arriving
-from rewind.client import blocking as clients
-from rewind.client.blocking import Client
+from rewind.cli.lines import APPEND_EVENTS_MAX, APPEND_LINES_BYTES_MAX, Import, lines_arriving
 
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    with clients.open("memory:") as opened:
-        yield opened
+    with rewind.open("memory:") as client:
+        yield client
 
 
-class Watched:
+class CountingClient:
     """A client that remembers how many events each append had."""
 
     def __init__(self, client: Client) -> None:
@@ -37,24 +36,30 @@ class Watched:
         return self.client.append_streams(events, expected=expected)
 
 
-def importing(client: Any, **options: Any) -> Import:
-    given = {"stream": None, "expected_version": None, "event_bytes_max": EVENT_BYTES_MAX,
-             "progress": lambda events, size: None}  # fmt: skip
-    return Import(client, **{**given, **options})
+class Outcome(Import):
+    """An import that keeps the error that stopped it."""
+
+    error: errors.RewindError | None = None
+
+
+def new_import(client: Any, **options: Any) -> Outcome:
+    defaults = {"stream": None, "expected_version": None, "event_bytes_max": EVENT_BYTES_MAX,
+                "progress": lambda events, size: None}  # fmt: skip
+    return Outcome(client, **{**defaults, **options})
 
 
 @pytest.fixture
-def run(client: Client, tmp_path: Path) -> Callable[..., Import]:
-    def run(lines: list[Any], to: Any = None, **options: Any) -> Import:
+def run(client: Client, tmp_path: Path) -> Callable[..., Outcome]:
+    def run(lines: list[Any], to: Any = None, **options: Any) -> Outcome:
         path = tmp_path / "lines"
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        made = importing(client if to is None else to, **options)
+        outcome = new_import(client if to is None else to, **options)
         with open(path, "rb") as file:
             try:
-                made.run(file.fileno())
-            except errors.RewindError as refused:
-                made.refused = refused  # type: ignore[attr-defined]
-        return made
+                outcome.run(file.fileno())
+            except errors.RewindError as error:
+                outcome.error = error
+        return outcome
 
     return run
 
@@ -67,27 +72,27 @@ def stored(client: Client) -> list[str]:
     return [event.data.decode() for event in client.read()]
 
 
-Run = Callable[..., Import]
+Run = Callable[..., Outcome]
 
 
 def test_a_file_is_appended_in_batches_of_bounded_count_and_bytes(client: Client, run: Run) -> None:
-    watched = Watched(client)
-    run([line(n) for n in range(1, 1202)], watched)
-    assert watched.sizes == [BATCH_EVENTS_MAX, BATCH_EVENTS_MAX, 201]
-    watched.sizes.clear()
-    run([line(n, data="x" * (BATCH_BYTES_MAX // 3)) for n in range(5000, 5005)], watched)
-    assert watched.sizes == [2, 2, 1]
+    counting = CountingClient(client)
+    run([line(n) for n in range(1, 1202)], counting)
+    assert counting.sizes == [APPEND_EVENTS_MAX, APPEND_EVENTS_MAX, 201]
+    counting.sizes.clear()
+    run([line(n, data="x" * (APPEND_LINES_BYTES_MAX // 3)) for n in range(5000, 5005)], counting)
+    assert counting.sizes == [2, 2, 1]
 
 
 def test_an_event_larger_than_a_batch_goes_alone(client: Client, run: Run) -> None:
-    watched = Watched(client)
-    made = run([line(1), line(2, data="x" * (2 * BATCH_BYTES_MAX)), line(3)], watched)
-    assert (watched.sizes, made.appended) == ([1, 1, 1], 3)
+    counting = CountingClient(client)
+    outcome = run([line(1), line(2, data="x" * (2 * APPEND_LINES_BYTES_MAX)), line(3)], counting)
+    assert (counting.sizes, outcome.appended_events) == ([1, 1, 1], 3)
 
 
 def test_importing_again_stores_nothing(client: Client, run: Run) -> None:
     lines = [line(n) for n in range(1, 1300)]
-    assert (run(lines).appended, run(lines).known) == (1299, 1299)
+    assert (run(lines).appended_events, run(lines).duplicate_events) == (1299, 1299)
     assert client.head() == 1299
 
 
@@ -97,78 +102,81 @@ def test_an_import_cut_short_anywhere_is_finished_by_the_whole(
 ) -> None:
     lines = [line(n) for n in range(1, 1101)]
     run(lines[:known])
-    made = run(lines)
-    assert (made.known, made.appended) == (known, 1100 - known)
+    outcome = run(lines)
+    assert (outcome.duplicate_events, outcome.appended_events) == (known, 1100 - known)
     assert stored(client) == [str(n) for n in range(1, 1101)]
 
 
 def test_known_events_scattered_among_new_ones_are_told_apart(client: Client, run: Run) -> None:
     run([line(n) for n in range(1, 400, 7)])
-    made = run([line(n) for n in range(1, 400)])
-    assert made.known == len(range(1, 400, 7))
+    outcome = run([line(n) for n in range(1, 400)])
+    assert outcome.duplicate_events == len(range(1, 400, 7))
     assert sorted(map(int, stored(client))) == list(range(1, 400))
 
 
 def test_a_line_twice_in_the_input_is_stored_once(client: Client, run: Run) -> None:
-    made = run([line(1), line(2), line(1), line(2)])
-    assert (made.appended, made.known, made.line) == (2, 2, 4)
+    outcome = run([line(1), line(2), line(1), line(2)])
+    assert (outcome.appended_events, outcome.duplicate_events, outcome.line) == (2, 2, 4)
 
 
 def test_another_content_under_a_known_id_stops_at_its_line(client: Client, run: Run) -> None:
     run([line(57)])
-    made = run([line(n, data=f"new {n}") for n in range(1, 101)])
-    assert str(made.refused).startswith("line 57: ")  # type: ignore[attr-defined]
-    assert made.line == 56
+    outcome = run([line(n, data=f"new {n}") for n in range(1, 101)])
+    assert str(outcome.error).startswith("line 57: ")
+    assert outcome.line == 56
     assert stored(client) == ["57", *(f"new {n}" for n in range(1, 57))]
 
 
 def test_lines_with_and_without_ids_go_together(client: Client, run: Run) -> None:
     lines = [line(1), {"stream": "s", "data": "2"}, line(3)]
-    assert run(lines).appended == 3
+    assert run(lines).appended_events == 3
     assert stored(client) == ["1", "2", "3"]
 
 
 def test_a_bad_line_stops_with_everything_before_it_stored(client: Client, run: Run) -> None:
-    made = run([line(1), line(2), line(3, stream="$reserved"), line(4)])
-    assert "line 3: stream '$reserved'" in str(made.refused)  # type: ignore[attr-defined]
-    assert (made.line, stored(client)) == (2, ["1", "2"])
+    outcome = run([line(1), line(2), line(3, stream="$reserved"), line(4)])
+    assert "line 3: stream '$reserved'" in str(outcome.error)
+    assert (outcome.line, stored(client)) == (2, ["1", "2"])
 
 
 def test_an_event_above_the_daemons_bound_is_named_before_it_is_sent(run: Run) -> None:
-    made = run([line(1), line(2, data="x" * 101)], event_bytes_max=100)
-    assert isinstance(made.refused, errors.TooLarge)  # type: ignore[attr-defined]
-    assert str(made.refused).startswith("line 2: data has 101 bytes")  # type: ignore[attr-defined]
+    outcome = run([line(1), line(2, data="x" * 101)], event_bytes_max=100)
+    assert isinstance(outcome.error, errors.TooLarge)
+    assert str(outcome.error).startswith("line 2: data has 101 bytes")
 
 
 def test_the_expected_version_follows_on_over_batches(client: Client, run: Run) -> None:
     lines = [line(n) for n in range(1, 1001)]
-    assert run(lines, stream="s", expected_version=0).appended == 1000
-    assert run(lines, stream="s", expected_version=0).known == 1000  # a repetition is no conflict
+    assert run(lines, stream="s", expected_version=0).appended_events == 1000
+    # A repetition is no conflict, whatever version it expects.
+    assert run(lines, stream="s", expected_version=0).duplicate_events == 1000
     more = [line(n) for n in range(2001, 2003)]
     assert isinstance(
-        run(more, stream="s", expected_version=999).refused,  # type: ignore[attr-defined]
+        run(more, stream="s", expected_version=999).error,
         errors.WrongExpectedVersion,
     )
-    assert run(more, stream="s", expected_version=-1).appended == 2
+    assert run(more, stream="s", expected_version=-1).appended_events == 2
 
 
 def test_another_writer_between_batches_is_noticed(client: Client, run: Run) -> None:
-    class Crowded(Watched):
+    class CrowdedClient(CountingClient):
         def append_streams(self, events: Any, *, expected: Any = None) -> Any:
             answer = super().append_streams(events, expected=expected)
-            self.client.append("s", clients.NewEvent("other"))
+            self.client.append("s", NewEvent("other"))
             return answer
 
-    made = run([line(n) for n in range(1, 1001)], Crowded(client), stream="s", expected_version=0)
-    assert isinstance(made.refused, errors.WrongExpectedVersion)  # type: ignore[attr-defined]
-    assert made.line == BATCH_EVENTS_MAX
+    outcome = run(
+        [line(n) for n in range(1, 1001)], CrowdedClient(client), stream="s", expected_version=0
+    )
+    assert isinstance(outcome.error, errors.WrongExpectedVersion)
+    assert outcome.line == APPEND_EVENTS_MAX
 
 
 def test_a_line_is_stored_while_the_next_is_still_awaited(client: Client) -> None:
     reading, writing = os.pipe()
-    made = importing(client, stream="s")
+    outcome = new_import(client, stream="s")
     subscription = client.subscribe()
-    importer = threading.Thread(target=made.run, args=(reading,))
+    importer = threading.Thread(target=outcome.run, args=(reading,))
     importer.start()
     for number in range(3):
         os.write(writing, json.dumps({"data": str(number)}).encode() + b"\n")
@@ -177,7 +185,7 @@ def test_a_line_is_stored_while_the_next_is_still_awaited(client: Client) -> Non
     os.close(writing)
     importer.join()
     os.close(reading)
-    assert made.appended == 4
+    assert outcome.appended_events == 4
     assert next(subscription).data == b"no end of line"
 
 
@@ -201,7 +209,7 @@ def test_lines_are_cut_wherever_the_pipe_cuts_them() -> None:
 def test_empty_lines_are_skipped_but_counted(client: Client, tmp_path: Path) -> None:
     path = tmp_path / "lines"
     path.write_bytes(b'\n\n{"data":"x"}\n  \r\n{"bad":1}\n')
-    made = importing(client, stream="s")
+    outcome = new_import(client, stream="s")
     with open(path, "rb") as file, pytest.raises(errors.BadRequest, match="line 5: "):
-        made.run(file.fileno())
-    assert (made.appended, made.line) == (1, 3)
+        outcome.run(file.fileno())
+    assert (outcome.appended_events, outcome.line) == (1, 3)
