@@ -1,4 +1,4 @@
-"""``python -m rewind`` is ``rewind``."""
+"""``python -m rewind`` is the same as ``rewind``."""
 
 from rewind.cli import main
 

@@ -8,16 +8,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+import rewind
 from rewind.cli.options import SECONDS, TEXT, Function
-from rewind.daemon.settings import DEFAULT_INCOMING
+from rewind.daemon import DEFAULT_INCOMING
 from rewind.errors import BadConfiguration, StoreForeign
-
-if TYPE_CHECKING:
-    from rewind.client.blocking import Client
 
 TIMEOUT_S = 5  # a daemon answers in milliseconds; one that restarts is mostly back by then
 
@@ -54,7 +51,7 @@ def endpoint_option(command: Function) -> Function:
 
 
 @contextlib.contextmanager
-def client_at(where: str, timeout: float, creates: bool = False) -> Iterator[Client]:
+def client_at(where: str, timeout: float, creates: bool = False) -> Iterator[rewind.Client]:
     """A client of the daemon at an endpoint, or of a store opened in this process.
 
     Only a command that ``creates`` may make a store where none is. Raises what says why there is no
@@ -63,14 +60,13 @@ def client_at(where: str, timeout: float, creates: bool = False) -> Iterator[Cli
     import logging
 
     from rewind.backends import is_store_url
-    from rewind.client import blocking as clients
 
     logging.basicConfig(level=logging.WARNING, format="rewind: %(message)s")
     if "://" in where and not is_store_url(where):
-        client = clients.connect(where, timeout=timeout)
+        client = rewind.connect(where, timeout=timeout)
     else:
         _check_store(where, creates)
-        client = clients.open(where)
+        client = rewind.open(where)
     try:
         yield client
     finally:

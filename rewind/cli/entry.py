@@ -15,10 +15,10 @@ from typing import Any
 
 import click
 
+from rewind import daemon
 from rewind.cli import about, append, completion, demo, read, serve
 from rewind.cli.serve import given_options, run_daemon, serve_options
 from rewind.cli.terminal import complain, forget_stdout, open_standard_files
-from rewind.daemon.settings import option
 from rewind.errors import RewindError, Unavailable
 from rewind.release import __version__
 
@@ -103,7 +103,7 @@ def commands(context: click.Context, /, **options: Any) -> int:
         return run_daemon(given)
     if given and context.invoked_subcommand != "serve":
         raise click.UsageError(
-            f"{option(next(iter(given)))} is the daemon's; options of a command come after its name"
+            f"{daemon.option(next(iter(given)))} is the daemon's; options of a command come after its name"
         )
     context.obj = given
     return 0

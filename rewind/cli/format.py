@@ -20,15 +20,13 @@ import re
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+import rewind
 from rewind.errors import BadRequest
 from rewind.events import INT_MAX, AppendEvent, Event
-
-if TYPE_CHECKING:
-    from rewind.client.requests import Info
 
 SHOWN_CHARACTERS = 100  # an event's data is cut here, so that the event fits on a line or two
 _UTF8_BYTES_MAX = 4  # a character has at most four bytes
@@ -174,7 +172,7 @@ def event_text(event: Event) -> str:
     return fields_text(fields)
 
 
-def info_text(info: Info) -> str:
+def info_text(info: rewind.Info) -> str:
     """What a store says of itself, a field a line."""
     fields = {
         "release": f"{info.release}, protocol {info.protocol}",

@@ -18,16 +18,13 @@ import os
 import select
 import uuid
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
+import rewind
 from rewind.checks import check_event
 from rewind.cli.format import parse_line
 from rewind.errors import BadRequest, IdConflict, TooLarge
 from rewind.events import Appended, AppendEvent, NewEvent
 from rewind.wire.native import REQUEST_BYTES_MAX
-
-if TYPE_CHECKING:
-    from rewind.client.blocking import Client
 
 APPEND_EVENTS_MAX = 500  # one sync costs little for each of 500, and halves of 500 are soon tried
 APPEND_LINES_BYTES_MAX = 1024 * 1024  # a commit takes a few milliseconds, and memory stays small
@@ -47,7 +44,7 @@ class Import:
 
     def __init__(
         self,
-        client: Client,
+        client: rewind.Client,
         *,
         stream: str | None,
         expected_version: int | None,

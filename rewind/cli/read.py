@@ -8,10 +8,11 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+import rewind
 from rewind.cli.connection import client_at, connection_options
 from rewind.cli.format import event_text, json_line, text_line
 from rewind.cli.options import (
@@ -24,9 +25,6 @@ from rewind.cli.options import (
 from rewind.cli.terminal import emit, encoded, stdout_has_no_reader
 from rewind.errors import UnknownEvent
 from rewind.events import INT_MAX, Event
-
-if TYPE_CHECKING:
-    from rewind.client.blocking import Client, Subscription
 
 STDOUT_LOOK_S = 1.0  # a quiet tail looks once a second whether anybody still reads what it prints
 
@@ -99,7 +97,7 @@ def tail(
         _follow(subscription, INT_MAX if limit is None else limit, _line_of(format))
 
 
-def _follow(subscription: Subscription, left: int, line: Callable[[Event], bytes]) -> None:
+def _follow(subscription: rewind.Subscription, left: int, line: Callable[[Event], bytes]) -> None:
     """Print events until none are left to print, or nobody reads them."""
     if left == 0:
         return
@@ -116,14 +114,14 @@ def _refuse_both(stream: str | None, prefix: str) -> None:
         raise click.UsageError("give --stream or --prefix, not both")
 
 
-def _newest(client: Client, stream: str | None) -> int:
+def _newest(client: rewind.Client, stream: str | None) -> int:
     """The head, or the stream's version."""
     if stream is None:
         return client.head()
     return next((event.version for event in client.read_stream(stream, backwards=True, limit=1)), 0)
 
 
-def _before(client: Client, stream: str | None, since: int, newest: int) -> int:
+def _before(client: rewind.Client, stream: str | None, since: int, newest: int) -> int:
     """The number to read after for all events recorded since then; ``newest`` if there is none."""
     if stream is None:
         first = next(iter(client.read(since=since, limit=1)), None)
@@ -156,7 +154,7 @@ def show(id: uuid.UUID | int, data: bool, format: str, endpoint: str, timeout: f
         emit(event_text(event))
 
 
-def _event_at(client: Client, position: int) -> Event:
+def _event_at(client: rewind.Client, position: int) -> Event:
     for event in client.read(after=position - 1, until=position):
         return event
     raise UnknownEvent(f"no event is at position {position}")

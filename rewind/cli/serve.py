@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
+from rewind import daemon
 from rewind.cli.options import Function
-from rewind.daemon.settings import LOG_LEVELS, Settings, option, settings, variable
 
 
 class Setting(click.Option):
@@ -23,7 +23,7 @@ class Setting(click.Option):
 
     def get_help_extra(self, ctx: click.Context) -> Any:
         extra = super().get_help_extra(ctx)
-        default = getattr(Settings(), str(self.name))
+        default = getattr(daemon.Settings(), str(self.name))
         shown = " ".join(default) if isinstance(default, tuple) else str(default)
         if not self.is_flag:
             extra["default"] = shown or "off"
@@ -39,7 +39,7 @@ _SETTINGS = (
     ("max_event_bytes", "N", "The largest data an event may have."),
     ("feed_messages", "N", "How far a slow subscriber may lag before it loses messages."),
     ("insecure", None, "Allow binding where other machines can connect; they need no password."),
-    ("log_level", "L", f"One of {', '.join(LOG_LEVELS)}."),
+    ("log_level", "L", f"One of {', '.join(daemon.LOG_LEVELS)}."),
 )  # fmt: skip
 
 
@@ -47,9 +47,9 @@ def serve_options(command: Function) -> Function:
     """Give a command every setting of the daemon as an option."""
     for name, metavar, text in reversed(_SETTINGS):
         command = click.option(
-            option(name),
+            daemon.option(name),
             cls=Setting,
-            envvar=variable(name),
+            envvar=daemon.variable(name),
             show_envvar=True,
             metavar=metavar,
             multiple=name.endswith("_bind"),
@@ -75,10 +75,7 @@ def given_options(options: dict[str, Any]) -> dict[str, Any]:
 
 def run_daemon(options: dict[str, Any]) -> int:
     """Run a daemon to its end. Returns its exit code. Raises ``BadConfiguration``."""
-    chosen = settings(options, os.environ)
-    from rewind.daemon import process
-
-    return process.serve(chosen)
+    return daemon.serve(daemon.settings(options, os.environ))
 
 
 COMMANDS = (serve,)

@@ -7,9 +7,24 @@ what a daemon runs with. Importing this loads no ZeroMQ and no store.
 
 from __future__ import annotations
 
-from rewind.daemon.settings import Settings, settings
+from rewind.daemon.settings import (
+    DEFAULT_INCOMING,
+    LOG_LEVELS,
+    Settings,
+    option,
+    settings,
+    variable,
+)
 
-__all__ = ["Settings", "serve", "settings"]
+__all__ = [
+    "DEFAULT_INCOMING",
+    "LOG_LEVELS",
+    "Settings",
+    "option",
+    "serve",
+    "settings",
+    "variable",
+]
 
 
 def serve(settings: Settings) -> int:
