@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from rewind import errors
-from rewind.cli import entry as cli
+from rewind.cli import entry
 from rewind.daemon.settings import Settings, option, variable
 from rewind.errors import REQUEST_ERRORS, RewindError
 from rewind.release import __version__
@@ -190,7 +190,7 @@ def test_every_limit_has_its_number(name: str) -> None:
 
 def exit_codes() -> set[int]:
     ours = {kind.exit_code for kind in exceptions()}
-    return ours | {0, 2, cli.EXIT_BUG, cli.EXIT_IO, cli.EXIT_INTERRUPTED}
+    return ours | {0, 2, entry.EXIT_BUG, entry.EXIT_IO, entry.EXIT_INTERRUPTED}
 
 
 @pytest.mark.parametrize("code", sorted(exit_codes()))

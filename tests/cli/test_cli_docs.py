@@ -15,7 +15,7 @@ import click
 import pytest
 
 from rewind import errors
-from rewind.cli import entry as cli
+from rewind.cli import entry
 from rewind.cli.entry import commands
 from rewind.daemon.settings import Settings, variable
 from rewind.testing import Daemon
@@ -26,16 +26,16 @@ SERVE = "serve"
 
 def documented() -> dict[str, dict[str, str]]:
     """Command -> option -> what the page says of it."""
-    found: dict[str, dict[str, str]] = {}
+    page: dict[str, dict[str, str]] = {}
     _, *parts = re.split(r"^\.\. program:: rewind (\S+)\n", PAGE, flags=re.MULTILINE)
     for command, text in zip(parts[::2], parts[1::2], strict=True):
-        options = found.setdefault(command, {})
+        options = page.setdefault(command, {})
         _, *pieces = re.split(r"^\.\. option:: (.*)\n", text, flags=re.MULTILINE)
         for names, said in zip(pieces[::2], pieces[1::2], strict=True):
             own = re.split(r"\n(?=\S)", said)[0]  # up to the next line that is not indented
             for name in re.findall(r"(?<!\S)--?[a-z][a-z-]*", names):
                 options[name] = own
-    return found
+    return page
 
 
 def options_of(command: click.Command) -> dict[str, click.Option]:
@@ -90,12 +90,12 @@ def test_where_the_store_is_has_its_default_and_variable(name: str) -> None:
 def test_every_exit_code_is_documented() -> None:
     table = PAGE[PAGE.index("Exit codes\n---") :]
     said = {int(code) for code in re.findall(r"^(\d+) +\S", table, flags=re.MULTILINE)}
-    ours = {
+    of_errors = {
         kind.exit_code
         for kind in vars(errors).values()
         if isinstance(kind, type) and issubclass(kind, errors.RewindError)
     }
-    assert said == ours | {0, 2, cli.EXIT_BUG, cli.EXIT_IO, cli.EXIT_INTERRUPTED}
+    assert said == of_errors | {0, 2, entry.EXIT_BUG, entry.EXIT_IO, entry.EXIT_INTERRUPTED}
 
 
 def test_every_key_of_a_json_line_is_documented() -> None:

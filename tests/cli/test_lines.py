@@ -191,7 +191,7 @@ def test_a_line_is_stored_while_the_next_is_still_awaited(client: Client) -> Non
 
 def test_lines_are_cut_wherever_the_pipe_cuts_them() -> None:
     reading, writing = os.pipe()
-    found = []
+    complete: list[bytes | None] = []
     lines = lines_arriving(reading)
     for piece in (b"a", b"b\nc", b"\n\nd"):
         assert next(lines) is None
@@ -199,11 +199,11 @@ def test_lines_are_cut_wherever_the_pipe_cuts_them() -> None:
         if piece == b"a":
             continue
         count = piece.count(b"\n")
-        found += [next(lines) for _ in range(count)]
+        complete += [next(lines) for _ in range(count)]
     os.close(writing)
-    found += [got for got in lines if got is not None]
+    complete += [line for line in lines if line is not None]
     os.close(reading)
-    assert found == [b"ab", b"c", b"", b"d"]
+    assert complete == [b"ab", b"c", b"", b"d"]
 
 
 def test_empty_lines_are_skipped_but_counted(client: Client, tmp_path: Path) -> None:

@@ -1,0 +1,50 @@
+"""``rewind streams``, ``info`` and ``ping``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from shell import PATIENCE_S, fail, running, succeed
+
+from rewind.daemon import Settings
+from rewind.testing import Daemon
+
+pytest_plugins = "cli_fixtures"
+
+
+def test_streams_are_listed_with_their_versions_in_order(library: str) -> None:
+    assert succeed("streams", "-e", library) == b"       3  a-1\n       1  a-2\n       2  b\n"
+    assert succeed("streams", "a-2", "--format", "jsonl", "-e", library) == (
+        b'{"stream":"a-2","version":1}\n'
+    )
+
+
+def test_info_tells_store_head_durability_endpoints_and_limits(
+    shared: Daemon, at: list[str]
+) -> None:
+    answer = json.loads(succeed("info", "--format", "json", *at))
+    assert answer["durability"] == answer["backend"] == "memory"
+    assert answer["endpoints"]["incoming"] == [shared.endpoints["incoming"]]
+    assert answer["limits"]["event_bytes"] == Settings().max_event_bytes
+    text = succeed("info", *at).decode()
+    for word in (answer["store_id"], shared.endpoints["topic"], "memory", "durability", "4194304"):
+        assert word in text
+
+
+def test_ping_answers(at: list[str]) -> None:
+    assert f"{at[1]} answers in " in succeed("ping", *at).decode()
+
+
+def test_ping_waits_for_a_daemon_that_comes_later(tmp_path: Path) -> None:
+    endpoint = f"ipc://{tmp_path / 'later'}"
+    with running("ping", "--wait", str(PATIENCE_S), "-e", endpoint) as ping:
+        assert ping.poll() is None
+        with running("--store", "memory:", "--incoming-bind", endpoint, "--streaming-bind", "",
+                     "--topic-bind", "", stdin=None, stderr=subprocess.DEVNULL):  # fmt: skip
+            assert ping.wait(PATIENCE_S) == 0
+
+
+def test_ping_gives_up_after_its_wait(nobody_there: str) -> None:
+    assert nobody_there in fail(69, "ping", "-e", nobody_there, "--wait", "0.2")

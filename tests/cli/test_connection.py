@@ -1,0 +1,68 @@
+"""From ``-e`` to a client: what a command does where no daemon is, or no store."""
+
+from __future__ import annotations
+
+import fcntl
+from pathlib import Path
+
+import pytest
+from shell import events, fail, succeed
+
+from rewind.testing import Daemon
+
+pytest_plugins = "cli_fixtures"
+
+CLIENT_COMMANDS = [["append", "s"], ["append", "--json"], ["read"], ["tail"], ["tail", "--after", "0"],
+                   ["show", "1"], ["streams"], ["info"]]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", CLIENT_COMMANDS, ids=" ".join)
+def test_an_absent_daemon_is_exit_69_and_says_what_to_try(
+    nobody_there: str, command: list[str]
+) -> None:
+    said = fail(69, *command, "-e", nobody_there, "--timeout", "0.2", input=b'{"stream":"s"}')
+    assert nobody_there in said and "start a daemon with `rewind`" in said
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["tcp://", "tcp://:1", "tcp://host", "http://host:1", "localhost:9090", "bad:path", ""],
+)
+def test_what_is_no_endpoint_is_exit_78(endpoint: str) -> None:
+    assert fail(78, "info", "-e", endpoint).startswith("rewind: ")
+
+
+def test_only_append_creates_a_store(store: str) -> None:
+    assert "holds no store" in fail(65, "read", "-e", store)
+    assert "holds no store" in fail(65, "info", "-e", f"sqlite:{store}")
+    assert not Path(store).exists()
+    succeed("append", "s", "-e", store)
+    assert Path(store).exists()
+
+
+def test_a_command_on_a_locked_store_names_its_owner(store: str) -> None:
+    with Daemon(store) as daemon:
+        assert f"in use by pid {daemon.process.pid} " in fail(75, "read", "-e", store)
+
+
+def test_the_lock_of_a_store_is_free_after_a_command(store: str) -> None:
+    succeed("append", "s", "-e", store)
+    with open(Path(store) / "lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_client_options_come_from_the_environment_unless_given(
+    at: list[str], stream: str, nobody_there: str
+) -> None:
+    env = {"REWIND_ENDPOINT": at[1], "REWIND_READ_FORMAT": "jsonl", "REWIND_READ_TYPE": "a b",
+           "REWIND_APPEND_TYPE": "b"}  # fmt: skip
+    succeed("append", stream, env=env)
+    succeed("append", stream, "--type", "c", env=env)
+    assert [event["type"] for event in events(succeed("read", "-s", stream, env=env))] == ["b"]
+    assert (
+        succeed("read", "-s", stream, "--type", "c", "--format", "text", env=env).count(b"\n") == 1
+    )
+    absent = {"REWIND_ENDPOINT": nobody_there, "REWIND_TIMEOUT": "0.1"}
+    fail(69, "info", env=absent)
+    succeed("info", *at, "--timeout", "20", env=absent)
+    fail(2, "read", env={"REWIND_READ_LIMIT": "few"})
