@@ -85,7 +85,7 @@ class Server:
         self._poller.register(self._wake_read.fileno(), zmq.POLLIN)
         self._router = self._socket(zmq.ROUTER, RECEIVED_MESSAGES_MAX, PIPE_MESSAGES_MAX)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self._router.setsockopt(zmq.MAXMSGSIZE, envelope.DROPPED_BYTES)
+        self._router.setsockopt(zmq.MAXMSGSIZE, envelope.FRAME_BYTES_MAX)
         self._peers = Peers(self._router)
         self._bind_to(self._router, "incoming", settings.incoming_bind)
         self._feeds = Feeds(

@@ -10,8 +10,8 @@ sent; otherwise everything through the first empty frame is the envelope of a cl
 Identity and envelope are the route, which goes back in front of every reply.
 
 ``decode_request`` never raises: what is wrong with a request becomes its body, an error, so that
-every message has exactly one answer. Everything that comes in is decoded, checked and typed here and in
-native.py and old.py, at the door; afterwards it is trusted.
+every message has exactly one answer. This is the door: what passes it, native.py and old.py is decoded,
+checked and typed, and trusted afterwards.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from rewind.checks import EVENT_BYTES_MAX
 from rewind.errors import BadRequest, RequestError, UnknownCommand
 from rewind.wire import native, old
 
-ENVELOPE_FRAMES_MAX = 8  # a client behind several proxies
-ENVELOPE_BYTES_MAX = 8 * 256  # identities have at most 255 bytes; they come back with every reply
-# A frame above this is no mistake of a caller: its connection is dropped.
-DROPPED_BYTES = 4 * native.REQUEST_BYTES_MAX
+ENVELOPE_FRAMES_MAX = 8  # each proxy between client and daemon adds a frame or two
+ENVELOPE_BYTES_MAX = 8 * 256  # an identity has at most 255 bytes, and comes back with every reply
+# A request above its limit is answered. A frame above this is not even read: its connection is dropped.
+FRAME_BYTES_MAX = 4 * native.REQUEST_BYTES_MAX
 
 _KNOWN = frozenset(old.COMMANDS + native.COMMANDS)
 
@@ -45,7 +45,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     route: list[bytes]
     dialect: str
     request_id: bytes
-    body: Any  # what the dialect decodes to, or RequestError; exceptions fit no msgspec union
+    body: Any  # the request as a value, or a RequestError; a msgspec union takes no exceptions
 
     @property
     def peer(self) -> bytes:
@@ -54,7 +54,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
 
 def decode_request(frames: list[bytes], event_bytes_max: int = EVENT_BYTES_MAX) -> Request:
-    """The request in these frames, identity first. Never raises: an error becomes the body."""
+    """The request in these frames, the identity first. It never raises: an error becomes the body."""
     cut = _envelope_end(frames)
     route, rest = frames[:cut], frames[cut:]
     command, count = rest[0] if rest else b"", len(rest)
@@ -72,13 +72,13 @@ def decode_request(frames: list[bytes], event_bytes_max: int = EVENT_BYTES_MAX) 
         return _refuse(route, rest)
     try:
         body: Any = decode(rest, event_bytes_max)
-    except RequestError as refused:
-        body = native.bare(refused)
+    except RequestError as error:
+        body = native.without_traceback(error)
     return Request(route, dialect, request_id, body)
 
 
 def _envelope_end(frames: Sequence[bytes]) -> int:
-    """How many frames are the route: identity, and everything through the delimiter."""
+    """How many frames are the route: the identity, and everything through the delimiter."""
     if len(frames) < 2:
         return len(frames)
     if frames[1] == b"":

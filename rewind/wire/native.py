@@ -35,14 +35,14 @@ from rewind.errors import BadRequest, RequestError, TooLarge
 from rewind.events import INT_MAX, Append, Event
 
 REQUEST_ID_BYTES_MAX = 64  # room for a UUID and a counter in text
-REQUEST_BYTES_MAX = 16 * 1024 * 1024  # one commit stays well below a second
+REQUEST_BYTES_MAX = 16 * 1024 * 1024  # a commit of as much takes well below a second
 READ_LIMIT_MAX = 10_000
 READ_BYTES_MAX = 8 * 1024 * 1024
 READ_BYTES_DEFAULT = 1024 * 1024  # a few milliseconds of work, and a page most clients like
 TYPES_MAX = 256  # each event of a read is compared with all of them
 STREAMS_LIMIT_MAX = 10_000
 STREAMS_LIMIT_DEFAULT = 1_000
-WAIT_MS_MAX = 30_000  # shorter than the idle time-outs of what may lie between
+WAIT_MS_MAX = 30_000  # proxies that drop idle connections wait longer than this
 WAITING_READS_MAX = 1_024  # a waiting read costs a kilobyte, and a look after each commit
 
 LIMITS = {
@@ -84,7 +84,7 @@ class Read(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
 
     @property
     def filtered(self) -> bool:
-        """Whether events have to be looked at one by one."""
+        """Whether the read has a filter, so that events have to be looked at one by one."""
         return bool(self.types or self.tags or self.prefix)
 
     def matches(self, event: Event) -> bool:
@@ -109,22 +109,22 @@ class Info(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Appends(msgspec.Struct, frozen=True):
-    """Independent appends in one message: of each the ``Append``, or the error that refuses it."""
+    """Independent appends in one message: each an ``Append``, or the error that refuses it."""
 
-    parts: list[Any]  # Append | RequestError; exceptions have no place in a msgspec union
+    parts: list[Any]  # Append | RequestError; a msgspec union takes no exceptions
 
 
 # --- decoding ------------------------------------------------------------------
 
 
-def decode(rest: list[bytes], event_bytes_max: int) -> Append | Appends | Read | Streams | Info:
-    """The request in these frames, the command first. Raises what refuses it."""
-    if len(rest) != 3:
+def decode(frames: list[bytes], event_bytes_max: int) -> Append | Appends | Read | Streams | Info:
+    """The request in these frames, the command first. Raises the ``RequestError`` that refuses it."""
+    if len(frames) != 3:
         raise BadRequest(
-            f"{rest[0].decode()} has {len(rest)} frames; it takes 3: the command, a request id and "
+            f"{frames[0].decode()} has {len(frames)} frames; it takes 3: the command, a request id and "
             "a body"
         )
-    command, request_id, body = rest
+    command, request_id, body = frames
     if len(request_id) > REQUEST_ID_BYTES_MAX:
         raise BadRequest(
             f"the request id has {len(request_id)} bytes; at most {REQUEST_ID_BYTES_MAX} are allowed"
@@ -161,7 +161,7 @@ def _array_length(body: bytes) -> int | None:
 
 
 def _decode_appends(body: bytes, length: int, event_bytes_max: int) -> Appends:
-    """Several appends; what is wrong with one of them is that one's error."""
+    """Several appends. What is wrong with one of them becomes its error; the others are untouched."""
     if length == 0:
         raise BadRequest("APPEND: the array is empty: it carries at least one append")
     if length > EVENTS_PER_APPEND_MAX:
@@ -179,8 +179,8 @@ def _decode_appends(body: bytes, length: int, event_bytes_max: int) -> Appends:
         try:
             if isinstance(part, Append):
                 check_append(part, event_bytes_max)
-        except RequestError as refused:
-            parts[index] = bare(refused)
+        except RequestError as error:
+            parts[index] = without_traceback(error)
     return Appends(parts)
 
 
@@ -190,8 +190,8 @@ def _decode_each(body: bytes) -> list[Any]:
     for raw in _decode_body(b"APPEND", body, _decode_raws):
         try:
             parts.append(_decode_body(b"APPEND", raw, _decode_one))
-        except RequestError as refused:
-            parts.append(bare(refused))
+        except RequestError as error:
+            parts.append(without_traceback(error))
     return parts
 
 
@@ -220,8 +220,8 @@ def _decode_body(
         raise BadRequest(f"{command.decode()}: the body is not msgpack: {error}") from error
 
 
-def bare(error: RequestError) -> RequestError:
-    """An error that is kept: without the frames it came through, which hold the request."""
+def without_traceback(error: RequestError) -> RequestError:
+    """The error, which may be kept: its traceback would keep the whole request alive."""
     error.__cause__ = error.__context__ = error.__traceback__ = None
     return error
 
@@ -229,57 +229,57 @@ def bare(error: RequestError) -> RequestError:
 # --- checks --------------------------------------------------------------------
 
 
-def _check_read(query: Read) -> None:
-    """Raise unless every field of a READ is in its bounds, and they go together."""
-    if query.id is not None:
-        if query != Read(id=query.id):
+def _check_read(read: Read) -> None:
+    """Raise ``BadRequest`` or ``TooLarge`` unless each field is in its bounds and all go together."""
+    if read.id is not None:
+        if read != Read(id=read.id):
             raise BadRequest("READ: id goes alone, it asks for that one event")
-        if len(query.id) != 16:
-            raise BadRequest(f"READ: id has {len(query.id)} bytes: it must be 16 bytes, a UUID")
+        if len(read.id) != 16:
+            raise BadRequest(f"READ: id has {len(read.id)} bytes: it must be 16 bytes, a UUID")
     for name in ("after", "until", "since", "limit", "max_bytes", "wait_ms"):
-        value = getattr(query, name)
+        value = getattr(read, name)
         if value is not None and not 0 <= value <= INT_MAX:
             raise BadRequest(f"READ: {name} is {value}; 0 to {INT_MAX} is allowed")
-    if query.limit is not None and query.limit > READ_LIMIT_MAX:
-        raise TooLarge(f"READ: limit is {query.limit}; at most {READ_LIMIT_MAX} is allowed")
-    if query.max_bytes is not None and query.max_bytes > READ_BYTES_MAX:
-        raise TooLarge(f"READ: max_bytes is {query.max_bytes}; at most {READ_BYTES_MAX} is allowed")
-    if query.wait_ms > WAIT_MS_MAX:
-        raise TooLarge(f"READ: wait_ms is {query.wait_ms}; at most {WAIT_MS_MAX} is allowed")
-    if query.wait_ms and query.backwards:
+    if read.limit is not None and read.limit > READ_LIMIT_MAX:
+        raise TooLarge(f"READ: limit is {read.limit}; at most {READ_LIMIT_MAX} is allowed")
+    if read.max_bytes is not None and read.max_bytes > READ_BYTES_MAX:
+        raise TooLarge(f"READ: max_bytes is {read.max_bytes}; at most {READ_BYTES_MAX} is allowed")
+    if read.wait_ms > WAIT_MS_MAX:
+        raise TooLarge(f"READ: wait_ms is {read.wait_ms}; at most {WAIT_MS_MAX} is allowed")
+    if read.wait_ms and read.backwards:
         raise BadRequest("READ: wait_ms goes with a forward read, not with backwards")
-    if query.stream is not None and query.prefix is not None:
+    if read.stream is not None and read.prefix is not None:
         raise BadRequest("READ: give stream or prefix, not both")
-    _check_filters(query)
+    _check_filters(read)
 
 
-def _check_filters(query: Read) -> None:
+def _check_filters(read: Read) -> None:
     """Raise ``BadRequest`` or ``TooLarge`` unless the filters of a read could match anything."""
-    if len(query.types) > TYPES_MAX:
-        raise TooLarge(f"READ: {len(query.types)} types; at most {TYPES_MAX} are allowed")
-    if len(query.tags) > TAGS_MAX:
-        raise TooLarge(f"READ: {len(query.tags)} tags; at most {TAGS_MAX} are allowed")
-    for type in query.types:
+    if len(read.types) > TYPES_MAX:
+        raise TooLarge(f"READ: {len(read.types)} types; at most {TYPES_MAX} are allowed")
+    if len(read.tags) > TAGS_MAX:
+        raise TooLarge(f"READ: {len(read.tags)} tags; at most {TAGS_MAX} are allowed")
+    for type in read.types:
         check_text(type, 0, TYPE_BYTES_MAX, "READ: type")
-    for tag in query.tags:
+    for tag in read.tags:
         check_text(tag, 1, TAG_BYTES_MAX, "READ: tag")
-    check_text(query.prefix or "", 0, STREAM_BYTES_MAX, "READ: prefix")
-    if query.stream is not None:
-        check_stream(query.stream, "READ: stream")
+    check_text(read.prefix or "", 0, STREAM_BYTES_MAX, "READ: prefix")
+    if read.stream is not None:
+        check_stream(read.stream, "READ: stream")
 
 
-def _check_streams(query: Streams) -> None:
-    for name, text in (("prefix", query.prefix), ("after", query.after)):
+def _check_streams(streams: Streams) -> None:
+    for name, text in (("prefix", streams.prefix), ("after", streams.after)):
         if len(text.encode()) > STREAM_BYTES_MAX:
             raise BadRequest(f"STREAMS: {name} has more than {STREAM_BYTES_MAX} bytes of UTF-8")
-    if query.limit is not None and not 0 <= query.limit <= INT_MAX:
-        raise BadRequest(f"STREAMS: limit is {query.limit}; 0 to {INT_MAX} is allowed")
-    if query.limit is not None and query.limit > STREAMS_LIMIT_MAX:
-        raise TooLarge(f"STREAMS: limit is {query.limit}; at most {STREAMS_LIMIT_MAX} is allowed")
+    if streams.limit is not None and not 0 <= streams.limit <= INT_MAX:
+        raise BadRequest(f"STREAMS: limit is {streams.limit}; 0 to {INT_MAX} is allowed")
+    if streams.limit is not None and streams.limit > STREAMS_LIMIT_MAX:
+        raise TooLarge(f"STREAMS: limit is {streams.limit}; at most {STREAMS_LIMIT_MAX} is allowed")
 
 
-#: Command -> how its body is decoded, and what is checked besides its types. APPEND is not one of
-#: them: its body may be an array.
+#: Command -> how its body is decoded, and what is checked besides its types. APPEND is decoded
+#: otherwise, because its body may be an array.
 _COMMANDS: dict[bytes, tuple[Callable[[Any], Any], Callable[[Any], None] | None]] = {
     b"READ": (msgspec.msgpack.Decoder(Read).decode, _check_read),
     b"STREAMS": (msgspec.msgpack.Decoder(Streams).decode, _check_streams),

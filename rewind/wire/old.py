@@ -7,7 +7,7 @@
     PUBLISH stream data       gorewind      PUBLISHED id
     QUERY stream from to      gorewind      EVENT id data, one message each; END
 
-They are told apart by their number of frames (envelope.py). Ids are 36 characters here. An error is
+The number of frames tells them apart (envelope.py). Ids are 36 characters here. An error is
 one frame in both, ``ERROR`` and a text (replies.py).
 """
 
@@ -22,37 +22,37 @@ from rewind.checks import check_append, check_stream
 from rewind.errors import BadRequest
 from rewind.events import DEFAULT_STREAM, Append, AppendEvent
 
-QUERY_EVENTS_MAX = 100  # an answer to QUERY, as Rewind 0.3 counted
-QUERY_BYTES_MAX = 1024 * 1024
+QUERY_EVENTS_MAX = 100  # Rewind 0.3 ends an answer here as well
+QUERY_BYTES_MAX = 1024 * 1024  # an answer stays small however large its events are
 
 COMMANDS = (b"PUBLISH", b"QUERY")
 
 
 class OldQuery(msgspec.Struct, frozen=True):
-    """A QUERY of an old dialect: ids of 16 bytes, None for "from the start" and "to the end"."""
+    """What a QUERY asks for: the events after one id until another, of 16 bytes; None has no bound."""
 
     after_id: bytes | None
     until_id: bytes | None
     stream: str | None = None
 
 
-def decode_publish(rest: list[bytes], event_bytes_max: int) -> Append:
-    """An append of one event. Raises what refuses it."""
-    stream = DEFAULT_STREAM if len(rest) == 2 else _text(rest[1], "stream")
-    append = Append((AppendEvent(None, stream, "", (), {}, rest[-1]),))
-    # An event of the default stream has nothing but its data that could be wrong.
-    if stream != DEFAULT_STREAM or len(rest[-1]) > event_bytes_max:
+def decode_publish(frames: list[bytes], event_bytes_max: int) -> Append:
+    """The append of one event. Raises the ``RequestError`` that refuses it."""
+    stream = DEFAULT_STREAM if len(frames) == 2 else _text(frames[1], "stream")
+    append = Append((AppendEvent(None, stream, "", (), {}, frames[-1]),))
+    # In an event of the default stream nothing but the size of the data can be wrong.
+    if stream != DEFAULT_STREAM or len(frames[-1]) > event_bytes_max:
         check_append(append, event_bytes_max)
     return append
 
 
-def decode_query(rest: list[bytes], _: int) -> OldQuery:
-    """A query. Raises ``BadRequest``."""
+def decode_query(frames: list[bytes], _: int) -> OldQuery:
+    """The query. Raises ``BadRequest``."""
     stream = None
-    if len(rest) == 4:
-        stream = _text(rest[1], "stream")
+    if len(frames) == 4:
+        stream = _text(frames[1], "stream")
         check_stream(stream)
-    return OldQuery(_old_id(rest[-2], "from"), _old_id(rest[-1], "to"), stream)
+    return OldQuery(_old_id(frames[-2], "from"), _old_id(frames[-1], "to"), stream)
 
 
 _OLD_ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")

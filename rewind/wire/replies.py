@@ -1,8 +1,8 @@
-"""Replies to frames, and the client's side of the same: frames to replies.
+"""Replies to frames, for the daemon, and frames to replies, for clients.
 
 ::
 
-    OK rid body [chunk]            native; body is a map, of several appends an array of maps
+    OK rid body [chunk]            native; body is a map, or for several appends an array of maps
     ERROR rid body                 native; body says code, message, retryable
     PUBLISHED                      Rewind 0.3, an append
     PUBLISHED id                   gorewind, an append
@@ -26,7 +26,7 @@ from rewind.wire.envelope import GOREWIND, NATIVE, REWIND, Request
 from rewind.wire.native import LIMITS, encode
 from rewind.wire.old import id_text
 
-#: Topic of the message that tells an idle feed where the head is.
+#: The topic of the message that says where the head is when a feed is idle.
 HEAD_TOPIC = b"$head"
 
 
@@ -38,7 +38,7 @@ class ReadAnswer(msgspec.Struct, frozen=True):
 
     ``chunk``: the ``count`` records as a msgpack array. ``head``: the last position. ``end``:
     nothing is left in the range. ``complete``: nothing can come into the range later either.
-    ``version``: the stream's, if one was asked for.
+    ``version``: the stream's version, if a stream was asked for.
     """
 
     count: int
@@ -65,7 +65,7 @@ def encode_appended(request: Request, appended: Appended) -> list[bytes]:
 
 
 def encode_appends(request: Request, outcomes: Iterable[Appended | RequestError]) -> list[bytes]:
-    """The reply to several appends: of each what it would have been answered alone."""
+    """The reply to several appends: an array of the bodies that each would be answered with alone."""
     return encode_ok(
         request,
         [
@@ -158,9 +158,9 @@ def info_body(
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """A native reply: its request id, its body, and a READ's chunk (empty otherwise).
+    """A native reply: its request id, its body, and a READ's chunk (empty for other commands).
 
-    The body is a map; of several appends, an array of maps.
+    The body is a map, or for several appends an array of maps.
     """
 
     request_id: bytes
@@ -176,17 +176,17 @@ def decode_reply(frames: Sequence[bytes]) -> tuple[bytes, Reply | RequestError]:
 
     Raises ``ValueError`` when the frames are no native reply.
     """
-    rest = frames[1:] if frames and frames[0] == b"" else frames
-    if len(rest) not in (3, 4) or rest[0] not in (b"OK", b"ERROR"):
+    reply = frames[1:] if frames and frames[0] == b"" else frames
+    if len(reply) not in (3, 4) or reply[0] not in (b"OK", b"ERROR"):
         raise ValueError(f"not a native reply: {len(frames)} frames")
-    body = _decode_any(rest[2])
-    if rest[0] == b"OK":
-        return rest[1], Reply(rest[1], body, rest[3] if len(rest) == 4 else b"")
-    return rest[1], error_of(body)
+    status, request_id, body = reply[0], reply[1], _decode_any(reply[2])
+    if status == b"OK":
+        return request_id, Reply(request_id, body, reply[3] if len(reply) == 4 else b"")
+    return request_id, error_of(body)
 
 
 def answers_of(reply: Reply, count: int) -> list[Reply | RequestError]:
-    """The answer to each of ``count`` appends in one message. Raises ``ValueError`` without them."""
+    """The answers to ``count`` appends in one message. Raises ``ValueError`` if there are not as many."""
     bodies = reply.body
     if not isinstance(bodies, list) or len(bodies) != count:
         raise ValueError(f"{count} appends, and no array of as many answers")
