@@ -87,8 +87,8 @@ __all__ = [
     "open_async",
 ]
 
-# Imported when first used, so that ``import rewind`` costs little.
-_LATER = {
+# Each of these names is imported when it is first used, so that ``import rewind`` costs little.
+_MODULES = {
     "connect": "rewind.client.blocking",
     "open": "rewind.client.blocking",
     "Client": "rewind.client.blocking",
@@ -102,14 +102,14 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name not in _MODULES:
         raise AttributeError(f"module 'rewind' has no attribute {name!r}")
     import importlib
 
-    value = getattr(importlib.import_module(_LATER[name]), name)
+    value = getattr(importlib.import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*globals(), *_MODULES})

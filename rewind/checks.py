@@ -1,7 +1,7 @@
 """The rules that the fields of an event keep: bounds, characters, the shape of metadata.
 
-Each check raises an error that names the part and says what is allowed. They run once, at the door
-(wire/), and in a client before it sends; behind the door everything is trusted.
+Each check raises an error that names the part and says what is allowed. They run in a client before it
+sends, and once at the daemon's door (wire/), behind which everything is trusted. They know no store.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ SHORT_TEXT_CHARS = 63  # 63 characters never exceed 252 bytes, so the exact coun
 TAGS_MAX = 32  # a tag index will hold one entry a tag
 TAG_BYTES_MAX = 255
 METADATA_BYTES_MAX = 64 * 1024  # metadata is looked at by Rewind; data is not
-METADATA_DEPTH_MAX = 16  # far below any decoder's recursion limit
-EVENT_BYTES_MAX = 4 * 1024 * 1024  # default of --max-event-bytes
+METADATA_DEPTH_MAX = 16  # every decoder follows values nested as deep as this
+EVENT_BYTES_MAX = 4 * 1024 * 1024  # --max-event-bytes replaces this default
 EVENTS_PER_APPEND_MAX = 4_096
-EXPECTED_MAX = EVENTS_PER_APPEND_MAX  # streams an append may name: each is a look-up
+EXPECTED_MAX = EVENTS_PER_APPEND_MAX  # each stream that an append names is a look-up
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
@@ -33,7 +33,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def check_append(append: Append, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
-    """Raise ``BadRequest`` or ``TooLarge``, naming the part, unless the append may be planned."""
+    """Raise ``BadRequest`` or ``TooLarge``, which names the part, unless the append may be planned."""
     events = append.events
     if not events:
         raise BadRequest("events is empty: an append carries at least one event")
@@ -137,7 +137,7 @@ def check_metadata(metadata: Mapping[str, Any], where: str = "metadata") -> None
 
 
 def _children(value: Any, where: str) -> list[Any]:
-    """The maps and arrays inside a map or array; raises for anything JSON has no word for."""
+    """The maps and arrays in a map or an array. Raises for a value that JSON has no form for."""
     if isinstance(value, dict):
         for key in value:
             if type(key) is not str:
@@ -145,11 +145,11 @@ def _children(value: Any, where: str) -> list[Any]:
         values: Iterable[Any] = value.values()
     else:
         values = value
-    found = []
+    containers = []
     for item in values:
         kind = type(item)
         if kind is dict or kind is list or kind is tuple:
-            found.append(item)
+            containers.append(item)
         elif item is None or kind is str or kind is bool:
             pass
         elif kind is int:
@@ -163,7 +163,7 @@ def _children(value: Any, where: str) -> list[Any]:
                 f"{where} has a value of type {_WIRE_KINDS.get(kind.__name__, kind.__name__)}: "
                 "null, bool, 64-bit integer, finite float, text, array and map are allowed"
             )
-    return found
+    return containers
 
 
 _WIRE_KINDS = {"Ext": "msgpack extension", "datetime": "msgpack timestamp", "bytes": "bytes"}

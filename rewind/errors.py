@@ -2,11 +2,11 @@
 
 Three families, told apart by whose fault they are:
 
-* ``RequestError``: the caller's, or a passing state of the daemon. Travels in a
-  reply as a map of ``code``, ``message``, ``retryable`` and what the code promises.
-* ``StoreError``: the store cannot be opened or has stopped working. Carries the
-  exit code of a daemon that meets it.
-* ``ClientError``: what a client learns without being told by the daemon.
+* ``RequestError``: the fault of the caller, or a state of the daemon that will pass. It travels
+  in a reply as a map of ``code``, ``message``, ``retryable`` and what the code promises.
+* ``StoreError``: the store cannot be opened or has stopped working. It carries the exit code of
+  a daemon that meets it.
+* ``ClientError``: a client found it out by itself.
 
 This module imports nothing of Rewind. Next: events.py.
 """
@@ -67,8 +67,8 @@ class WrongExpectedVersion(RequestError):
     code = "wrong_expected_version"
 
     def __init__(self, stream: str, expected: int, actual: int) -> None:
-        asked = {-1: "to exist", 0: "not to exist"}.get(expected, f"at version {expected}")
-        super().__init__(f"expected stream {stream!r} {asked}, but it is at version {actual}")
+        expectation = {-1: "to exist", 0: "not to exist"}.get(expected, f"at version {expected}")
+        super().__init__(f"expected stream {stream!r} {expectation}, but it is at version {actual}")
         self.stream = stream
         self.expected = expected
         self.actual = actual
@@ -153,13 +153,13 @@ class StoreError(RewindError):
 
 
 class StoreFailed(StoreError):
-    """A write, a sync or a read failed below us. After a failed write the process must end."""
+    """The system failed a write, a sync or a read. After a failed write the process must end."""
 
     exit_code = 74
 
 
 class StoreDamaged(StoreError):
-    """Stored bytes are not what was written; the message names the place."""
+    """Stored bytes are not what was written; the message says where."""
 
     exit_code = 65
 
@@ -221,7 +221,7 @@ class Behind(RewindError):
 
 
 class ClientError(RewindError):
-    """Base of what a client finds out by itself."""
+    """Base of the errors that a client finds out by itself."""
 
 
 class Unavailable(ClientError):

@@ -56,7 +56,7 @@ class Event(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     @property
     def id(self) -> uuid.UUID:
-        """The event's id."""
+        """The event's id as a UUID."""
         return uuid.UUID(bytes=self.id_bytes)
 
     @property
@@ -166,16 +166,12 @@ class NewEvent:
         ``caused_by`` sets ``causation_id``, and ``correlation_id`` from that event's own (or its
         id). Raises ``TypeError`` or ``ValueError`` when ``value`` is not JSON-shaped.
         """
-        described = {"content_type": "application/json"}
+        defaults = {"content_type": "application/json"}
         if caused_by is not None:
-            described["causation_id"] = str(caused_by.id)
-            described["correlation_id"] = str(
-                caused_by.metadata.get("correlation_id", caused_by.id)
-            )
+            defaults["causation_id"] = str(caused_by.id)
+            defaults["correlation_id"] = str(caused_by.metadata.get("correlation_id", caused_by.id))
         data = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        return cls(
-            type, data.encode(), id=id, tags=tags, metadata={**described, **(metadata or {})}
-        )
+        return cls(type, data.encode(), id=id, tags=tags, metadata={**defaults, **(metadata or {})})
 
     def __repr__(self) -> str:
         return f"NewEvent({self.type!r}, {self.data!r})"
@@ -187,8 +183,8 @@ class NewEvent:
 def make_record(
     event: AppendEvent, *, position: int, recorded_at_ns: int, id: bytes, version: int
 ) -> Record:
-    """Give an accepted event its place, and encode it."""
-    placed = Event(
+    """Give an accepted event its position, time, id and version, and encode it."""
+    stored_event = Event(
         position,
         recorded_at_ns,
         id,
@@ -199,7 +195,7 @@ def make_record(
         event.metadata,
         event.data,
     )
-    return Record(placed, _encode(placed))
+    return Record(stored_event, _encode(stored_event))
 
 
 #: Record bytes -> Event. Raises ``msgspec.DecodeError`` on bytes that are no record.
@@ -231,12 +227,12 @@ def join_records(records: Sequence[bytes]) -> bytes:
 def array_of(count: int, pieces: Sequence[bytes]) -> bytes:
     """The msgpack array of ``count`` values, which lie one behind the other in these pieces."""
     if count < 16:
-        head = bytes((0x90 | count,))
+        header = bytes((0x90 | count,))
     elif count < 0x10000:
-        head = b"\xdc" + count.to_bytes(2, "big")
+        header = b"\xdc" + count.to_bytes(2, "big")
     else:
-        head = b"\xdd" + count.to_bytes(4, "big")
-    return b"".join((head, *pieces))
+        header = b"\xdd" + count.to_bytes(4, "big")
+    return b"".join((header, *pieces))
 
 
 # --- ids ----------------------------------------------------------------------
@@ -245,8 +241,8 @@ def array_of(count: int, pieces: Sequence[bytes]) -> bytes:
 def own_id_prefix(store_id: uuid.UUID) -> bytes:
     """The first 8 bytes of every id a store makes itself.
 
-    A UUID of version 8 (RFC 9562, section 5.8) has 48 + 12 free bits before its variant; they
-    are the store id's bits in the same places.
+    A UUID of version 8 (RFC 9562, section 5.8) has 48 + 12 free bits before its variant. They hold
+    the bits that the store id has there.
     """
     high = int.from_bytes(store_id.bytes[:8], "big")
     return ((high & ~0xF000) | 0x8000).to_bytes(8, "big")
@@ -258,10 +254,10 @@ def own_id(prefix: bytes, position: int) -> bytes:
 
 
 def own_id_position(prefix: bytes, id: bytes) -> int | None:
-    """The position inside an id of the store's own making, or None for any other id.
+    """The position inside an id that the store made itself, or None for any other id.
 
-    0 for an id with the store's prefix that it never makes: nobody else may choose one either,
-    because backends tell own ids, which they do not index, by the prefix alone.
+    It is 0 for an id that has the store's prefix and that the store never makes. Nobody else may
+    choose such an id either, because backends do not index ids that have the prefix.
     """
     if not id.startswith(prefix):
         return None
