@@ -210,12 +210,24 @@ def test_every_reserved_word_of_the_protocol_is_explained() -> None:
 # --- names --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["architecture", "backends", "operating"])
+@pytest.mark.parametrize(
+    "name",
+    ["docs/architecture.rst", "docs/backends.rst", "docs/operating.rst", "CONTRIBUTING.rst"],
+)
 def test_files_that_are_named_exist(name: str) -> None:
-    named = set(re.findall(r"``((?:\w+/)*\w+\.py)``", page(name)))
+    text = (ROOT / name).read_text(encoding="utf-8")
+    named = set(re.findall(r"``((?:[\w.]+/)*[\w.]+\.(?:py|rst)|(?:rewind|tests)/[\w/]+)``", text))
     assert named
     places = (ROOT, ROOT / "rewind", ROOT / "rewind" / "backends", ROOT / "tests")
     assert not [file for file in named if not any((place / file).exists() for place in places)]
+
+
+def test_tables_that_are_named_are_in_their_files() -> None:
+    text = (ROOT / "CONTRIBUTING.rst").read_text(encoding="utf-8")
+    named = re.findall(r"``(_?[A-Z_]+)``\s+of\s+``([\w/]+\.py)``", text)
+    assert len(named) >= 5
+    for table, file in named:
+        assert re.search(rf"^{table}\b.* = ", (ROOT / file).read_text(), re.MULTILINE), table
 
 
 def test_every_room_is_in_the_architecture() -> None:
