@@ -124,7 +124,8 @@ class Connection:
         now_s = time.monotonic()
         outstanding.expect(call, now_s)
         while call.outcome is None:
-            slice_ms = min(int((call.due_s - now_s) * 1000) + 1, SLICE_MS)
+            # It may be due already, when answers to nobody came meanwhile: then it does not block.
+            slice_ms = max(0, min(int((call.due_s - now_s) * 1000) + 1, SLICE_MS))
             if slice_ms != self._slice_ms:
                 self._slice_ms = slice_ms
                 self._socket.setsockopt(zmq.RCVTIMEO, slice_ms)

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from fakes import FakeDaemon, FakeFeed, free_endpoint, ok_head, pack, refusal
 from raw import Raw
 
 import rewind
-from rewind.client import follow, requests
+from rewind.client import follow, requests, zmq_blocking
 from rewind.client.follow import LIVE, Follower
 from rewind.testing import Daemon
 
@@ -102,6 +103,26 @@ def test_unavailable_carries_append_id() -> None:
         with pytest.raises(rewind.Unavailable, match="rewind info") as failed:
             client.head()
         assert failed.value.append_id is None
+
+
+def test_answers_to_nobody_do_not_put_off_the_end_of_a_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They came too late for one slice of the wait, and the next had a length below nothing."""
+    received = zmq_blocking.Outstanding.received
+
+    def slow(outstanding: Any, frames: list[bytes], now_s: float) -> Any:
+        return received(outstanding, [b"OK", b"nobody", frames[2], frames[3]], now_s)
+
+    monkeypatch.setattr(zmq_blocking.Outstanding, "received", slow)
+    moments = iter([0.0, 0.0, 5.0, 5.0, 5.0, 5.0])
+    monkeypatch.setattr(zmq_blocking, "time", SimpleNamespace(monotonic=lambda: next(moments)))
+    with (
+        FakeDaemon(lambda frames, fake: ok_head(frames, 1)) as fake,
+        rewind.connect(fake.endpoint, timeout=2) as client,
+        pytest.raises(rewind.Unavailable),
+    ):
+        client.head()
 
 
 def test_append_after_unavailable_is_stored_once(tmp_path: Path) -> None:
