@@ -230,15 +230,5 @@ def test_tables_that_are_named_are_in_their_files() -> None:
         assert re.search(rf"^{table}\b.* = ", (ROOT / file).read_text(), re.MULTILINE), table
 
 
-def test_every_room_is_in_the_architecture() -> None:
-    rooms = {
-        file.stem for file in (ROOT / "rewind").iterdir() if not file.stem.startswith(("_", "."))
-    }
-    first = set(re.findall(r"^(\w+(?:, \w+)*)  ", page("architecture"), re.MULTILINE))
-    said = {name for names in first for name in names.split(", ")}
-    extra = {"py", "release", "demo"} | {room for room in rooms if room.startswith("cli_")}
-    assert rooms - extra <= said
-
-
 def test_the_changelog_has_this_release() -> None:
     assert re.search(rf"^{re.escape(__version__)}\n-+$", page("changelog"), re.MULTILINE)

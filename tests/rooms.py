@@ -1,0 +1,226 @@
+"""The rooms of rewind/: every file, and what it may import. docs/architecture.rst prints this table.
+
+A room is a file or a folder at the top of rewind/. A file imports only rooms above its own, and only
+files above it in its own room, so that every room can be read, tested and replaced without those below.
+``test_structure.py`` fails on an import that is not in the table, and on an entry that nothing uses.
+
+After a change here, ``python tests/rooms.py`` brings the page up to date.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+from typing import NamedTuple
+
+PAGE = Path(__file__).parent.parent / "docs" / "architecture.rst"
+LIBRARIES = ("zmq", "click", "plyvel", "sqlite3")  # each has its rooms; msgspec may be anywhere
+NAMES_ONLY = (
+    "client",
+    "daemon",
+    "cli",
+)  # other rooms use what the folder hands on, and no file in it
+
+
+class Room(NamedTuple):
+    """A file or folder, what is in it, and for each of its files what that may import.
+
+    ``events`` is another room, ``native.py`` a file of the same room, ``zmq`` a library. In brackets
+    is what the file imports for its types, or in a function that needs it, and not when it is loaded.
+    ``rewind`` is the package itself: the public names.
+    """
+
+    name: str
+    what: str
+    files: dict[str, str]
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder in rewind/ and not a file."""
+        return len(self.files) > 1
+
+
+ROOMS = (
+    Room("release", "the version", {"release.py": ""}),
+    Room("errors", "every error, its code, its exit code, whether to retry", {"errors.py": ""}),
+    Room("events", "the nouns, and the one encoding of an event", {"events.py": "errors"}),
+    Room("checks", "the rules of an event's fields", {"checks.py": "errors events"}),
+    Room("endpoints", "one grammar of endpoints", {"endpoints.py": "errors"}),
+    Room(
+        "wire",
+        "requests and replies as values, as frames, and on and off a socket",
+        {
+            "native.py": "errors events checks",
+            "old.py": "errors events checks",
+            "envelope.py": "errors checks native.py old.py",
+            "replies.py": "release errors events native.py old.py envelope.py",
+            "messages.py": "zmq",
+            "__init__.py": "native.py old.py envelope.py replies.py",
+        },
+    ),
+    Room(
+        "backends",
+        "the contract of a store, and a file or folder for each scheme",
+        {
+            "contract.py": "events",
+            "directory.py": "errors",
+            "verify.py": "errors events contract.py",
+            "opening.py": "errors contract.py directory.py",
+            "memory.py": "errors events contract.py verify.py",
+            "sqlite.py": "errors events contract.py directory.py verify.py sqlite3",
+            "blocks.py": "errors events",
+            "index.py": "errors events contract.py blocks.py",
+            "block_backend.py": "contract.py verify.py blocks.py index.py",
+            "leveldb.py": "errors events contract.py directory.py blocks.py index.py block_backend.py plyvel",
+            "log/segments.py": "errors events contract.py directory.py blocks.py",
+            "log/backend.py": "errors events contract.py directory.py opening.py (sqlite.py) blocks.py index.py "
+            "block_backend.py (leveldb.py) log/segments.py",
+            "log/__init__.py": "log/backend.py",
+            "__init__.py": "contract.py opening.py",
+        },
+    ),
+    Room(
+        "store",
+        "the rules of appending, pages of a read, free space",
+        {
+            "plan.py": "errors events",
+            "reading.py": "errors events wire backends",
+            "space.py": "errors events",
+            "__init__.py": "errors events wire backends plan.py reading.py space.py",
+        },
+    ),
+    Room(
+        "answers",
+        "a request and a store to the reply",
+        {"answers.py": "release errors events wire store"},
+    ),
+    Room(
+        "client",
+        "what people call, blocking and asyncio, and how it gets to a daemon or a store",
+        {
+            "requests.py": "errors events checks wire",
+            "pages.py": "errors events checks wire requests.py",
+            "follow.py": "errors events endpoints wire requests.py pages.py",
+            "outstanding.py": "errors events wire requests.py",
+            "zmq_sockets.py": "errors wire follow.py outstanding.py zmq",
+            "zmq_blocking.py": "errors wire requests.py follow.py outstanding.py zmq_sockets.py zmq",
+            "zmq_async.py": "wire requests.py follow.py outstanding.py zmq_sockets.py zmq",
+            "embedded.py": "errors events wire backends store answers requests.py follow.py",
+            "blocking.py": "errors events endpoints wire requests.py pages.py follow.py (zmq_blocking.py) "
+            "(embedded.py)",
+            "asynchronous.py": "errors events endpoints wire requests.py pages.py follow.py (zmq_async.py) "
+            "(embedded.py) blocking.py",
+            "__init__.py": "",
+        },
+    ),
+    Room("rewind", "the public names", {"__init__.py": "release errors events (client)"}),
+    Room(
+        "daemon",
+        "settings, sockets and the turn, what waits, feeds, a process's life",
+        {
+            "settings.py": "errors checks endpoints wire",
+            "peers.py": "wire zmq",
+            "feeds.py": "events wire zmq",
+            "reads.py": "errors events wire store answers",
+            "server.py": "errors events endpoints wire store answers settings.py peers.py feeds.py reads.py zmq",
+            "process.py": "release errors backends store settings.py server.py",
+            "__init__.py": "settings.py (process.py)",
+        },
+    ),
+    Room(
+        "testing",
+        "starts daemons for tests, the demo and the benchmarks",
+        {
+            "process.py": "errors",
+            "daemon.py": "errors process.py",
+            "__init__.py": "process.py daemon.py",
+        },
+    ),
+    Room(
+        "demo",
+        "a week of real flights through a real daemon",
+        {
+            "zones.py": "",
+            "flights.py": "events zones.py",
+            "figures.py": "errors flights.py",
+            "screen.py": "figures.py",
+            "punctuality.py": "rewind flights.py figures.py screen.py",
+            "projection.py": "testing figures.py",
+            "questions.py": "rewind flights.py",
+            "load.py": "rewind testing flights.py figures.py punctuality.py",
+            "story.py": "rewind testing flights.py figures.py screen.py projection.py questions.py",
+            "__init__.py": "story.py",
+        },
+    ),
+    Room(
+        "cli",
+        "the command line: a file for each family of commands",
+        {
+            "format.py": "errors events rewind",
+            "terminal.py": "format.py",
+            "options.py": "errors events (format.py) click",
+            "connection.py": "errors (endpoints) (backends) rewind daemon options.py click",
+            "serve.py": "daemon options.py click",
+            "lines.py": "errors events checks wire rewind format.py",
+            "append.py": "errors events wire terminal.py options.py connection.py (lines.py) click",
+            "read.py": "errors events rewind format.py terminal.py options.py connection.py click",
+            "about.py": "format.py terminal.py options.py connection.py click",
+            "demo.py": "(demo) click",
+            "completion.py": "terminal.py click",
+            "entry.py": "release errors daemon terminal.py serve.py append.py read.py about.py demo.py "
+            "completion.py click",
+            "__init__.py": "entry.py",
+        },
+    ),
+    Room("__main__", "``python -m rewind``", {"__main__.py": "cli"}),
+)
+
+
+# --- the page -------------------------------------------------------------------
+
+COLUMNS = {"Room": 13, "What is in it": 36, "Its files": 34, "They import": 32}
+
+
+def page_table() -> str:
+    """The table as docs/architecture.rst prints it: a row a room."""
+    border = "  ".join("=" * width for width in COLUMNS.values())
+    rows = [line for room in ROOMS for line in _row(*_cells(room))]
+    return "\n".join([border, *_row(*COLUMNS), border, *rows, border]) + "\n"
+
+
+def _cells(room: Room) -> tuple[str, str, str, str]:
+    files = [file.removesuffix(".py") for file in room.files if not file.endswith("__init__.py")]
+    arrows = {arrow.strip("()") for row in room.files.values() for arrow in row.split()}
+    rooms = [other.name for other in ROOMS if other.name in arrows]
+    libraries = [library for library in LIBRARIES if library in arrows]
+    imports = ", ".join(rooms + libraries)
+    name = f"``{room.name}{'/' * room.is_folder}``"
+    return name, room.what, ", ".join(files if room.is_folder else []), imports or "nothing"
+
+
+def _row(*cells: str) -> list[str]:
+    columns = [
+        textwrap.wrap(cell, width, break_long_words=False) or [""]
+        for cell, width in zip(cells, COLUMNS.values(), strict=True)
+    ]
+    height = max(map(len, columns))
+    lines = zip(*(column + [""] * (height - len(column)) for column in columns), strict=True)
+    return [
+        "  ".join(
+            f"{cell:<{width}}" for cell, width in zip(line, COLUMNS.values(), strict=True)
+        ).rstrip()
+        for line in lines
+    ]
+
+
+def rewrite_page() -> None:
+    """Replace the table in docs/architecture.rst."""
+    text = PAGE.read_text(encoding="utf-8")
+    table = re.compile(r"^=+(?:  =+)+\nRoom .*\n=[= ]+\n(?:.*\S.*\n)+?=[= ]+\n", re.MULTILINE)
+    assert len(table.findall(text)) == 1, "the page has no table of rooms"
+    PAGE.write_text(table.sub(lambda match: page_table(), text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    rewrite_page()
