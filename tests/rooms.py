@@ -16,11 +16,7 @@ from typing import NamedTuple
 
 PAGE = Path(__file__).parent.parent / "docs" / "architecture.rst"
 LIBRARIES = ("zmq", "click", "plyvel", "sqlite3")  # each has its rooms; msgspec may be anywhere
-NAMES_ONLY = (
-    "client",
-    "daemon",
-    "cli",
-)  # other rooms use what the folder hands on, and no file in it
+NAMES_ONLY = ("client", "daemon", "cli")  # others use what these hand on, and no file in them
 
 
 class Room(NamedTuple):
