@@ -12,7 +12,7 @@ import click
 
 from rewind.cli.terminal import emit
 
-COMPLETE = "_REWIND_COMPLETE"  # the variable that the script asks with; Click prescribes its form
+COMPLETE = "_REWIND_COMPLETE"  # the script asks with this variable; Click prescribes its form
 
 
 def answer_shell(commands: click.Command) -> int | None:

@@ -31,7 +31,7 @@ APPEND_LINES_BYTES_MAX = 1024 * 1024  # a commit takes a few milliseconds, and m
 READ_BYTES = 256 * 1024  # the input is read in pieces of this size
 LINE_BYTES_MAX = 6 * REQUEST_BYTES_MAX  # JSON may write each byte of the largest event as \u00XX
 
-Line = tuple[int, AppendEvent]  # its number in the input, and the event in it
+Line = tuple[int, AppendEvent]  # a line is its number in the input and the event in it
 
 
 class Import:

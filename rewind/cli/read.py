@@ -87,7 +87,7 @@ def tail(
     if after is not None and since is not None:
         raise click.UsageError("give --after or --since, not both")
     with client_at(endpoint, timeout) as client:
-        now = _newest(client, stream)  # asked in any case, so that an absent daemon is noticed
+        now = _newest(client, stream)  # this notices an absent daemon, even if --after was given
         if since is not None:
             after = _before(client, stream, since, now)
         after = now if after is None else after

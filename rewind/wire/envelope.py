@@ -45,7 +45,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     route: list[bytes]
     dialect: str
     request_id: bytes
-    body: Any  # the request as a value, or a RequestError; a msgspec union takes no exceptions
+    body: Any  # it is a request or a RequestError; a msgspec union takes no exceptions
 
     @property
     def peer(self) -> bytes:

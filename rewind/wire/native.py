@@ -34,11 +34,11 @@ from rewind.checks import (
 from rewind.errors import BadRequest, RequestError, TooLarge
 from rewind.events import INT_MAX, Append, Event
 
-REQUEST_ID_BYTES_MAX = 64  # room for a UUID and a counter in text
+REQUEST_ID_BYTES_MAX = 64  # a UUID and a counter fit, both as text
 REQUEST_BYTES_MAX = 16 * 1024 * 1024  # a commit of as much takes well below a second
 READ_LIMIT_MAX = 10_000
 READ_BYTES_MAX = 8 * 1024 * 1024
-READ_BYTES_DEFAULT = 1024 * 1024  # a few milliseconds of work, and a page most clients like
+READ_BYTES_DEFAULT = 1024 * 1024  # a page of this size takes a few milliseconds
 TYPES_MAX = 256  # each event of a read is compared with all of them
 STREAMS_LIMIT_MAX = 10_000
 STREAMS_LIMIT_DEFAULT = 1_000
@@ -111,7 +111,7 @@ class Info(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Appends(msgspec.Struct, frozen=True):
     """Independent appends in one message: each an ``Append``, or the error that refuses it."""
 
-    parts: list[Any]  # Append | RequestError; a msgspec union takes no exceptions
+    parts: list[Any]  # each is an Append or a RequestError; a msgspec union takes no exceptions
 
 
 # --- decoding ------------------------------------------------------------------

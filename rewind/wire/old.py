@@ -23,7 +23,7 @@ from rewind.errors import BadRequest
 from rewind.events import DEFAULT_STREAM, Append, AppendEvent
 
 QUERY_EVENTS_MAX = 100  # Rewind 0.3 ends an answer here as well
-QUERY_BYTES_MAX = 1024 * 1024  # an answer stays small however large its events are
+QUERY_BYTES_MAX = 1024 * 1024  # an answer of large events has fewer of them
 
 COMMANDS = (b"PUBLISH", b"QUERY")
 
