@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rewind.client.blocking import BATCH_EVENTS, ENDPOINT
 from rewind.client.follow import Delivery
-from rewind.client.pages import AskedAhead, EventPages, Pages, StreamPages, filters
+from rewind.client.pages import EventPages, Pages, PagesAhead, StreamPages, filters
 from rewind.client.requests import TIMEOUT_S, Call, Id, Info, Requests, to_stream
 from rewind.endpoints import check_endpoint
 from rewind.errors import Closed
@@ -181,7 +181,7 @@ class AsyncClient:
 
     async def _pages(self, pages: Pages) -> AsyncIterator[Any]:
         """Items of page after page; the next one is under way while the caller has this one."""
-        with AskedAhead(self._transport, pages) as ahead:
+        with PagesAhead(self._transport, pages) as ahead:
             while ahead.call is not None:
                 for item in ahead.take(await self._transport.answer(ahead.call)):
                     yield item
@@ -314,13 +314,16 @@ class AsyncEmbedded:
         self._embedded = embedded
 
     def ask(self, call: Call[Any]) -> None:
-        self._embedded.ask(call)
+        call.waiter = asyncio.ensure_future(asyncio.to_thread(self._embedded.answer, call))
 
     async def answer(self, call: Call[Any]) -> Reply:
-        return await asyncio.to_thread(self._embedded.answer, call)
+        reply: Reply = await call.waiter
+        return reply
 
     def forget(self, call: Call[Any]) -> None:
-        self._embedded.forget(call)
+        task = call.waiter
+        if not task.cancel() and not task.cancelled():
+            task.exception()  # If nobody had looked at it, asyncio would log it.
 
     def follow(self, delivery: Delivery) -> AsyncEmbeddedSource:
         self._embedded.check_open()

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 from rewind.client.follow import Delivery
-from rewind.client.pages import AskedAhead, EventPages, Pages, StreamPages, filters
+from rewind.client.pages import EventPages, Pages, PagesAhead, StreamPages, filters
 from rewind.client.requests import TIMEOUT_S, Call, Id, Info, Requests, to_stream
 from rewind.endpoints import check_endpoint
 from rewind.errors import Closed
@@ -81,7 +81,7 @@ class Transport(Protocol):
     """How calls get to a store, and the answers back."""
 
     def ask(self, call: Call[Any]) -> None:
-        """Send it now; ``answer`` or ``forget`` follows."""
+        """Send it, where it gains anything to do so early; ``answer`` or ``forget`` follows."""
 
     def answer(self, call: Call[Any]) -> Reply:
         """Wait for the answer; ask again if need be. Raises what the call is refused with,
@@ -253,7 +253,7 @@ class Client:
 
     def _pages(self, pages: Pages) -> Iterator[Any]:
         """Items of page after page; the next one is under way while the caller has this one."""
-        with AskedAhead(self._transport, pages) as ahead:
+        with PagesAhead(self._transport, pages) as ahead:
             while ahead.call is not None:
                 yield from ahead.take(self._transport.answer(ahead.call))
 

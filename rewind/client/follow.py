@@ -17,10 +17,18 @@ from collections.abc import Sequence
 
 import msgspec
 
-from rewind.client.pages import checked, store_went_back
-from rewind.client.requests import PAUSE_S_MAX, PAUSE_S_MIN, Info, events_of, info_of, parse_reply
+from rewind.client.pages import ready_to_send, store_went_back
+from rewind.client.requests import (
+    PAUSE_S_MAX,
+    PAUSE_S_MIN,
+    Info,
+    events_of,
+    info_of,
+    parse_reply,
+    passes_soon,
+)
 from rewind.endpoints import choose_topic
-from rewind.errors import Overloaded, RequestError, ShuttingDown, StoreChanged
+from rewind.errors import RequestError, StoreChanged
 from rewind.events import Event, decode_event
 from rewind.wire import native
 from rewind.wire.native import Read, encode
@@ -48,7 +56,7 @@ class Delivery:
 
     def __init__(self, read: Read) -> None:
         """``read``: where to begin, and the filters. Raises ``BadRequest``."""
-        self._read = msgspec.structs.replace(checked(read), limit=PAGE_EVENTS)
+        self._read = msgspec.structs.replace(ready_to_send(read), limit=PAGE_EVENTS)
         self.by_version = read.stream is not None
         self.unfiltered = not (self.by_version or self._read.filtered)
         self.reached = self.position = self.handled = read.after
@@ -273,7 +281,7 @@ class Follower:
             self._go(LIVE)
 
     def _refused(self, refused: RequestError, now_s: float) -> None:
-        if not isinstance(refused, Overloaded | ShuttingDown):
+        if not passes_soon(refused):
             raise refused
         self._pause_until_s = now_s + self._pause_s
         self._pause_s = min(self._pause_s * 2, PAUSE_S_MAX)

@@ -19,6 +19,9 @@ costs. Each stays a request of its own, with its own answer, and is sent again b
 company. A call that is late on a connection from which nothing was heard since it was sent finds
 that connection half dead: all calls are to be sent again, over a new one. Otherwise it alone is sent
 again, and a late answer to its first message is as welcome.
+
+A caller's time runs from ``expect``, however long the call waits for its turn; an attempt's time runs
+from its message. A call that nobody waits for yet, a page asked for ahead, is never late.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rewind.client.requests import Call, not_native, parse_reply
+from rewind.client.requests import Call, not_native, parse_reply, passes_soon
 from rewind.errors import RequestError, RewindError, Unavailable
 from rewind.events import join_records
 from rewind.wire.replies import Reply, answers_of
@@ -51,41 +54,52 @@ class Outstanding:
         self.due_s = math.inf
         self._where = where
         self._calls: dict[AnyCall, None] = {}  # These are not settled, in the order asked.
-        self._appends: deque[AnyCall] = deque()  # They wait to be sent, and so do the others.
+        # These wait to be sent. A call that is settled meanwhile is passed over in its turn.
+        self._appends: deque[AnyCall] = deque()
         self._others: deque[AnyCall] = deque()
-        self._messages: dict[bytes, list[AnyCall]] = {}  # They have been sent and not answered.
-        # These are the ids of messages of appends that are not late.
+        self._messages: dict[bytes, list[AnyCall]] = {}  # They were sent; an answer is welcome.
+        # These are the ids of those messages that are not late: they bound what is under way.
         self._append_messages: set[bytes] = set()
+        self._other_messages: set[bytes] = set()
         self._message_count = 0
         self._heard_s = 0.0
 
-    def ask(self, call: AnyCall, now_s: float) -> None:
+    def ask(self, call: AnyCall) -> None:
         """Take a call on; ``to_send`` has it in its turn."""
         self._calls[call] = None
-        self._queue(call, now_s)
+        self._queue(call)
+
+    def ask_at_once(self, call: AnyCall, now_s: float) -> tuple[bytes, bytes, bytes]:
+        """Take a call on and send it, whatever waits: command, id and body of its message."""
+        self._calls[call] = None
+        return call.command, self._message([call], self._other_messages, now_s), call.body
 
     def expect(self, call: AnyCall, now_s: float) -> None:
-        """Somebody waits for this call's outcome from now on."""
-        if call.outcome is None:
-            pause_ends_s = call.due_s
+        """Somebody waits for this call's outcome from now on; their time begins to run."""
+        if call.outcome is not None:
+            return
+        call.deadline_s = now_s + call.timeout_s
+        if call.message_id and not call.paused:
             call.attempt(now_s)
-            call.due_s = min(call.due_s, pause_ends_s)
-            self.due_s = min(self.due_s, call.due_s)
+        else:
+            call.due_s = min(call.due_s, call.deadline_s)
+        self.due_s = min(self.due_s, call.due_s)
+
+    def forget(self, call: AnyCall) -> None:
+        """Nobody waits for it any longer. Harmless for a settled call."""
+        if call not in self._calls:
+            return
+        self._settle(call, _FORGOTTEN)
+        message = self._messages.get(call.message_id, ())
+        if not any(other in self._calls for other in message):
+            self._drop(call.message_id)
 
     @property
     def waiting(self) -> bool:
         """Whether ``to_send`` may have something once there is room for it."""
         return bool(self._appends or self._others)
 
-    def forget(self, call: AnyCall) -> None:
-        """Nobody waits for it any longer. Harmless for a settled call."""
-        if self._calls.pop(call, self) is self:
-            return
-        call.outcome = _FORGOTTEN
-        if call.message_id in self._messages:
-            self._drop_messages()
-
-    def to_send(self) -> Iterator[tuple[bytes, bytes, bytes]]:
+    def to_send(self, now_s: float) -> Iterator[tuple[bytes, bytes, bytes]]:
         """Command, id and body of each message that can go now."""
         appends, others = self._appends, self._others
         if appends:  # They go first, so that a read asked after them sees them.
@@ -93,13 +107,12 @@ class Outstanding:
             while appends and len(self._append_messages) < APPEND_MESSAGES_MAX:
                 message = [call for call in take_together(appends, most) if call in self._calls]
                 if message:
-                    id = self._message(message)
-                    self._append_messages.add(id)
+                    id = self._message(message, self._append_messages, now_s)
                     yield b"APPEND", id, body_of(message)
-        while others and len(self._messages) < IN_FLIGHT_MAX:
+        while others and len(self._other_messages) < IN_FLIGHT_MAX:
             call = others.popleft()
             if call in self._calls:
-                yield call.command, self._message([call]), call.body
+                yield call.command, self._message([call], self._other_messages, now_s), call.body
 
     def received(self, frames: Sequence[bytes], now_s: float) -> list[AnyCall]:
         """Take a message from the daemon; the calls that it settles."""
@@ -108,74 +121,100 @@ class Outstanding:
             message_id, answer = parse_reply(frames, self._where)
         except Unavailable as error:  # This is not Rewind's protocol: nothing will be answered.
             return self.fail(error)
-        message = self._messages.pop(message_id, None)
+        message = self._messages.get(message_id)
         if message is None:
             return []
-        self._append_messages.discard(message_id)
-        settled = []
-        for call, own in zip(message, _answers_to(message, answer), strict=True):
-            if call in self._calls and self._answered(call, own, now_s):
-                settled.append(call)
-        return settled
+        self._drop(message_id)
+        if len(message) == 1:
+            return message if self._answered(message[0], message_id, answer, now_s) else []
+        return [
+            call
+            for call, own in zip(message, _answers_to(message, answer), strict=True)
+            if self._answered(call, message_id, own, now_s)
+        ]
 
     def overdue(self, now_s: float) -> tuple[list[AnyCall], bool]:
         """See to what is late: the calls that this settles, and whether the connection is to be
         replaced by a new one, over which ``to_send`` then sends all the others again."""
         settled: list[AnyCall] = []
         late: list[AnyCall] = []
-        self.due_s = math.inf
         for call in list(self._calls):
-            if call.due_s <= now_s:
-                try:
-                    call.attempt(now_s)
-                except Unavailable as error:
-                    self._settle(call, error)
-                    settled.append(call)
-                    continue
-                if call.paused:
-                    self._queue(call, now_s)
-                else:
-                    late.append(call)
-            self.due_s = min(self.due_s, call.due_s)
+            if call.due_s > now_s:
+                continue
+            if call.deadline_s <= now_s:
+                self._settle(call, call.no_answer())
+                settled.append(call)
+            elif call.paused:
+                self._queue(call)
+            else:
+                late.append(call)
         silent = any(self._heard_s < call.sent_s for call in late)
         if silent:
-            self._queue_all(now_s)
-        else:
-            for call in late:
-                self._queue_again(call, now_s)
-        self._drop_messages()
+            self._queue_all()
+        for call in late if not silent else ():
+            # An answer to its last message is still welcome, but nothing need wait for that.
+            self._append_messages.discard(call.message_id)
+            self._other_messages.discard(call.message_id)
+            self._queue(call)
+        for id, message in list(self._messages.items()):
+            if not any(call in self._calls for call in message):
+                self._drop(id)
+        self.due_s = min((call.due_s for call in self._calls), default=math.inf)
         return settled, silent
 
-    def fail(self, error: RewindError) -> list[AnyCall]:
+    def fail(self, error: Exception) -> list[AnyCall]:
         """No answer will come: settle all calls with this error."""
         settled = list(self._calls)
         for call in settled:
             self._settle(call, error)
-        for queue in (self._appends, self._others, self._messages, self._append_messages):
-            queue.clear()
+        self._queue_all()
         return settled
 
     # One call
 
-    def _queue(self, call: AnyCall, now_s: float) -> None:
-        call.sent_s = now_s
+    def _queue(self, call: AnyCall) -> None:
         call.message_id = b""
         call.paused = False
+        call.due_s = call.deadline_s
         (self._appends if call.command == b"APPEND" else self._others).append(call)
 
-    def _message(self, calls: list[AnyCall]) -> bytes:
+    def _queue_all(self) -> None:
+        for each in (self._appends, self._others, self._messages):
+            each.clear()
+        self._append_messages.clear()
+        self._other_messages.clear()
+        for call in self._calls:
+            self._queue(call)
+
+    def _message(self, calls: list[AnyCall], under_way: set[bytes], now_s: float) -> bytes:
         """Note down a message that is about to be sent; its id."""
         self._message_count += 1
         id = self._message_count.to_bytes(8, "big")
         self._messages[id] = calls
+        under_way.add(id)
         for call in calls:
             call.message_id = id
+            call.sent_s = now_s
+            if call.deadline_s < math.inf:
+                call.attempt(now_s)
+                self.due_s = min(self.due_s, call.due_s)
         return id
 
-    def _answered(self, call: AnyCall, answer: Reply | RewindError, now_s: float) -> bool:
-        """Settle a call, unless it was refused for now."""
+    def _drop(self, message_id: bytes) -> None:
+        self._messages.pop(message_id, None)
+        self._append_messages.discard(message_id)
+        self._other_messages.discard(message_id)
+
+    def _answered(
+        self, call: AnyCall, message_id: bytes, answer: Reply | RewindError, now_s: float
+    ) -> bool:
+        """Settle a call, unless it is settled already or was refused for now."""
+        if call.outcome is not None:
+            return False
         outcome = answer
         if isinstance(answer, RequestError):
+            if passes_soon(answer) and call.message_id != message_id:
+                return False  # It is being asked again already.
             try:
                 call.pause(answer, now_s)
             except RewindError as error:
@@ -187,30 +226,10 @@ class Outstanding:
         self._settle(call, outcome)
         return True
 
-    def _settle(self, call: AnyCall, outcome: Reply | RewindError) -> None:
+    def _settle(self, call: AnyCall, outcome: Reply | Exception) -> None:
         assert call.outcome is None
         call.outcome = outcome
         del self._calls[call]
-
-    def _queue_again(self, call: AnyCall, now_s: float) -> None:
-        """Its answer is late. One to its last message is still welcome, but no other append need
-        wait for that. A call that has not had its turn goes on waiting for it."""
-        if call.message_id:
-            self._append_messages.discard(call.message_id)
-            self._queue(call, now_s)
-
-    def _queue_all(self, now_s: float) -> None:
-        for queue in (self._appends, self._others, self._messages, self._append_messages):
-            queue.clear()
-        for call in self._calls:
-            self._queue(call, now_s)
-
-    def _drop_messages(self) -> None:
-        """Forget the messages whose answers nobody waits for."""
-        for id, message in list(self._messages.items()):
-            if not any(call in self._calls for call in message):
-                del self._messages[id]
-                self._append_messages.discard(id)
 
 
 _FORGOTTEN = Unavailable("nobody waits for this call")
@@ -238,7 +257,7 @@ def _answers_to(
     message: Sequence[AnyCall], answer: Reply | RequestError
 ) -> Sequence[Reply | RewindError]:
     """Each call's own answer in that to their message."""
-    if len(message) == 1 or isinstance(answer, RequestError):
+    if isinstance(answer, RequestError):
         return [answer] * len(message)
     try:
         return answers_of(answer, len(message))

@@ -6,7 +6,8 @@ this one's events. No sockets. Next: follow.py, for reads without an end.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -25,7 +26,7 @@ class EventPages:
 
     def __init__(self, requests: Requests, read: Read) -> None:
         self._requests = requests
-        self._rest = checked(read)
+        self._rest = ready_to_send(read)
         self._head: int | None = None
         self._ended = read.limit == 0
 
@@ -56,12 +57,8 @@ class EventPages:
         assert until is not None
         self._ended = body["end"] or left == 0 or after >= until
         self._rest = msgspec.structs.replace(rest, after=after, until=until, limit=left)
-        return _decoded_later(reply)
-
-
-def _decoded_later(reply: Reply) -> Iterator[Event]:
-    """The events, decoded when they are iterated over: with the next request on its way."""
-    yield from events_of(reply)
+        # The events are decoded when they are iterated over: with the next request on its way.
+        return chain.from_iterable(map(events_of, (reply,)))
 
 
 class StreamPages:
@@ -87,7 +84,7 @@ class StreamPages:
 Pages = EventPages | StreamPages
 
 
-class AskedAhead:
+class PagesAhead:
     """The pages of a read, the next of them asked for while the caller handles this one."""
 
     def __init__(self, transport: Any, pages: Pages) -> None:
@@ -96,7 +93,7 @@ class AskedAhead:
         self._pages = pages
         self.call: Call[Any] | None = None
 
-    def __enter__(self) -> AskedAhead:
+    def __enter__(self) -> PagesAhead:
         self._ask()
         return self
 
@@ -117,7 +114,7 @@ class AskedAhead:
             self._transport.forget(self.call)
 
 
-def checked(read: Read) -> Read:
+def ready_to_send(read: Read) -> Read:
     """A read as a caller gave it, made ready to be sent. Raises ``BadRequest``."""
     for name in ("after", "until", "limit", "since"):
         value = getattr(read, name)

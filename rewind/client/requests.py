@@ -89,36 +89,36 @@ class Call(msgspec.Struct, Generic[T], eq=False):
     #: The message it was sent in last; empty while it waits to be sent (see outstanding.py).
     message_id: bytes = b""
     sent_s: float = 0.0
-    #: Something has to be done about it then; while this is infinite, nobody waits for the outcome.
+    #: Something has to be done about it then, at the latest.
     due_s: float = math.inf
-    _deadline_s: float | None = None
+    #: The caller's time is up then; while this is infinite, nobody waits for the outcome.
+    deadline_s: float = math.inf
     _attempt_s: float = 0.0
     _pause_s: float = 0.0
 
     def attempt(self, now_s: float) -> None:
-        """Wait for the answer, from now on or anew: sets when it is late. Raises ``Unavailable`` when
-        the caller's time is up."""
-        if self._deadline_s is None:
-            self._deadline_s = now_s + self.timeout_s
-        elif now_s >= self._deadline_s:
-            raise self.unavailable(f"no answer from {self.where} within {self.timeout_s:g} s")
+        """It was sent, or somebody begins to wait for what was sent: sets when the answer is late."""
         self._attempt_s = min(self._attempt_s * 2, ATTEMPT_S_MAX) or ATTEMPT_S_MIN
-        self.due_s = min(now_s + self._attempt_s, self._deadline_s)
+        self.due_s = min(now_s + self._attempt_s, self.deadline_s)
 
     def pause(self, refused: RequestError, now_s: float) -> None:
         """Sets when to send it again after a refusal. Raises that refusal unless it passes soon.
 
         ``storage_full`` is retryable too, but by the caller: room is made in minutes, not seconds.
         """
-        if not isinstance(refused, Overloaded | ShuttingDown):
+        if not passes_soon(refused):
             raise refused
         self._pause_s = min(self._pause_s * 2, PAUSE_S_MAX) or PAUSE_S_MIN
         # The pause is random, so that many callers do not come back at once.
         self.due_s = now_s + self._pause_s * random.uniform(0.5, 1.0)
-        if self._deadline_s is not None and self.due_s >= self._deadline_s:
+        if self.due_s >= self.deadline_s:
             raise self.unavailable(
                 f"{self.where} refused for {self.timeout_s:g} s: {refused}"
             ) from refused
+
+    def no_answer(self) -> Unavailable:
+        """The error of a call that was not answered in time."""
+        return self.unavailable(f"no answer from {self.where} within {self.timeout_s:g} s")
 
     def unavailable(self, what: str) -> Unavailable:
         """The error of a call whose time is up: what is known, and what to do."""
@@ -135,6 +135,11 @@ class Call(msgspec.Struct, Generic[T], eq=False):
         if isinstance(self.outcome, Reply):
             return self.outcome
         raise self.outcome
+
+
+def passes_soon(refused: RequestError) -> bool:
+    """Whether a refusal is for now only, so that the same request is sent again by itself."""
+    return isinstance(refused, Overloaded | ShuttingDown)
 
 
 # --- what a client asks ----------------------------------------------------------

@@ -29,6 +29,7 @@ from rewind.client.zmq_sockets import (
     readable,
     send_calls,
 )
+from rewind.errors import Unavailable
 from rewind.wire.messages import receive, sender
 from rewind.wire.replies import Reply
 
@@ -58,11 +59,12 @@ class AsyncConnection:
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
-            self._open()
         elif loop is not self._loop:
             raise RuntimeError("this AsyncClient is used in another event loop: make one for each")
+        if self._socket is None:
+            self._open()
         call.waiter = loop.create_future()
-        self._outstanding.ask(call, time.monotonic())
+        self._outstanding.ask(call)
         if call.command == b"APPEND":
             self._send_soon()  # The appends of tasks that are about to run go with it.
         else:
@@ -109,7 +111,8 @@ class AsyncConnection:
         self._send_due = False
         if self._socket is None or self._loop is None:
             return
-        send_calls(self._send_frame, self._outstanding)
+        send_calls(self._send_frame, self._outstanding, time.monotonic())
+        self._timer.at(self._outstanding.due_s)
         # Sending may have taken note of an arrival, which the descriptor then keeps to itself.
         if not self._drain_due and readable(self._socket):
             self._drain_due = True
@@ -121,7 +124,10 @@ class AsyncConnection:
         _wake(settled)
         if silent:
             self._shut()
-            self._open()
+            try:
+                self._open()
+            except (Unavailable, zmq.ZMQError) as error:  # It is the callers who must know of it.
+                _wake(self._outstanding.fail(error))
         self._send()
         self._timer.at(self._outstanding.due_s)
 
@@ -204,7 +210,7 @@ class AsyncSocketSource:
 
     def __init__(self, sockets: FollowerSockets) -> None:
         self._sockets = sockets
-        sockets.opened, sockets.closing = self._watch, self._unwatch
+        sockets.on_open, sockets.on_close = self._watch, self._unwatch
         sockets.asks_max = ASKS_MAX
         self._follower = sockets.follower
         self._loop: asyncio.AbstractEventLoop | None = None

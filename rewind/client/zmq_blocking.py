@@ -22,7 +22,7 @@ import zmq
 from rewind.client.follow import Delivery, Follower
 from rewind.client.outstanding import Outstanding
 from rewind.client.requests import Call, closed
-from rewind.client.zmq_sockets import FollowerSockets, open_dealer, send_calls
+from rewind.client.zmq_sockets import FollowerSockets, open_dealer, send_calls, send_request
 from rewind.errors import Unavailable
 from rewind.wire.messages import receive, sender
 from rewind.wire.replies import Reply
@@ -115,8 +115,9 @@ class Connection:
 
     def ask(self, call: Call[Any]) -> None:
         """Send a call."""
-        self._outstanding.ask(call, time.monotonic())
-        send_calls(self._send, self._outstanding)
+        message = self._outstanding.ask_at_once(call, time.monotonic())
+        with contextlib.suppress(zmq.Again):  # Nobody takes it; no answer will come.
+            send_request(self._send, *message)
 
     def wait_for(self, call: Call[Any]) -> None:
         """Wait until the outcome of the call is known. Raises ``Closed``."""
@@ -140,7 +141,7 @@ class Connection:
                     self._pool.drop_idle()  # The idle ones are as silent as this one.
                     self.close()
                     self._open()
-                send_calls(self._send, self._outstanding)
+                send_calls(self._send, outstanding, now_s)
             else:
                 now_s = time.monotonic()
                 outstanding.received(frames, now_s)

@@ -93,9 +93,9 @@ def send_request(send: Any, command: bytes, request_id: bytes, body: bytes) -> N
     send(body, NOW)
 
 
-def send_calls(send: Any, outstanding: Outstanding) -> None:
+def send_calls(send: Any, outstanding: Outstanding, now_s: float) -> None:
     """Send what is to be sent, by the ``sender`` of a socket."""
-    for message in outstanding.to_send():
+    for message in outstanding.to_send(now_s):
         try:
             send_request(send, *message)
         except zmq.Again:  # Nobody takes it; that no answer comes is all there is to say.
@@ -152,8 +152,8 @@ class FollowerSockets:
         #: queue has built up, and trying until ``Again`` is cheaper; see ``readable``.
         self.asks_max = TOPIC_DRAIN
         #: These are called with every new socket, and with one that is about to be closed.
-        self.opened: Callable[[ZmqSocket], None] = lambda socket: None
-        self.closing: Callable[[ZmqSocket], None] = lambda socket: None
+        self.on_open: Callable[[ZmqSocket], None] = lambda socket: None
+        self.on_close: Callable[[ZmqSocket], None] = lambda socket: None
         self._endpoint = endpoint
         self._dealer: MonitoredSocket | None = None
         self._topic: MonitoredSocket | None = None
@@ -263,7 +263,7 @@ class FollowerSockets:
     def _open(self, kind: int, endpoint: str) -> MonitoredSocket:
         opened = MonitoredSocket(kind, endpoint)
         for socket in (opened.socket, opened.monitor):
-            self.opened(socket)
+            self.on_open(socket)
             self.signalled.add(socket)  # Something may have come before it was watched.
         return opened
 
@@ -275,7 +275,7 @@ class FollowerSockets:
 
     def _close(self, watched: MonitoredSocket) -> None:
         for socket in (watched.socket, watched.monitor):
-            self.closing(socket)
+            self.on_close(socket)
             self.signalled.discard(socket)
         watched.close()
 

@@ -21,7 +21,7 @@ from fakes import FakeDaemon, free_endpoint, ok_head, refusal
 from raw import Raw
 
 import rewind
-from rewind.client import requests
+from rewind.client import pages, requests, zmq_async
 from rewind.client.follow import LIVE
 from rewind.testing import Daemon
 
@@ -239,6 +239,61 @@ def test_a_silent_connection_is_replaced_and_all_is_sent_again(
     with FakeDaemon(answer) as fake:
         asyncio.run(main(fake))
         assert len(answered) == 2 and len(fake.requests) >= 10
+
+
+def test_a_connection_that_cannot_be_replaced_is_the_callers_to_know(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(requests, "ATTEMPT_S_MIN", 0.1)
+
+    async def main(fake: FakeDaemon) -> None:
+        async with rewind.connect_async(fake.endpoint, timeout=PATIENCE_S) as client:
+            waiting = asyncio.create_task(client.head())
+            await asyncio.sleep(0)
+            with monkeypatch.context() as failing:
+                failing.setattr(zmq_async, "open_dealer", refuse)
+                with pytest.raises(rewind.Unavailable, match="no descriptors"):
+                    await waiting
+                with pytest.raises(rewind.Unavailable, match="no descriptors"):
+                    await client.head()
+            answering.set()
+            assert await client.head() == 7
+
+    def refuse(*_: object) -> Any:
+        raise rewind.Unavailable("no descriptors")
+
+    answering = threading.Event()
+    with FakeDaemon(
+        lambda frames, fake: ok_head(frames, 7) if answering.is_set() else None
+    ) as fake:
+        asyncio.run(main(fake))
+
+
+def test_an_embedded_read_goes_on_while_its_page_is_consumed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pages, "READ_LIMIT_MAX", 1)
+
+    async def main() -> None:
+        async with rewind.open_async("memory:") as client:
+            await client.append("s", [event(), event(), event()])
+            embedded: Any = client._transport._embedded  # type: ignore[attr-defined]
+            answered = threading.Semaphore(0)
+            answer = embedded.answer
+
+            def noted(call: Any) -> Any:
+                reply = answer(call)
+                answered.release()
+                return reply
+
+            embedded.answer = noted
+            reading = client.read()
+            await anext(reading)
+            for _ in range(2):  # the page that was given, and the next one
+                assert await asyncio.to_thread(answered.acquire, timeout=PATIENCE_S)
+            assert [each.position async for each in reading] == [2, 3]
+
+    asyncio.run(main())
 
 
 def test_a_client_is_for_one_loop(daemon: Daemon) -> None:

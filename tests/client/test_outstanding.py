@@ -28,6 +28,7 @@ pack = msgspec.msgpack.encode
 unpack = msgspec.msgpack.decode
 
 Message = tuple[bytes, bytes, bytes]
+NOW_S = 1.0
 
 
 def append(number: int = 0, timeout_s: float = 60.0) -> Call[Any]:
@@ -43,9 +44,9 @@ def asked(
 ) -> list[Message]:
     """Ask these calls and wait for them; what is sent at once."""
     for call in calls:
-        outstanding.ask(call, now_s)
+        outstanding.ask(call)
         outstanding.expect(call, now_s)
-    return list(outstanding.to_send())
+    return list(outstanding.to_send(NOW_S))
 
 
 def ok(message: Message, body: Any = None) -> list[bytes]:
@@ -63,7 +64,7 @@ def refusal(message: Message, code: str) -> list[bytes]:
 def test_a_call_is_sent_once_and_settled_by_its_answer() -> None:
     outstanding, call = Outstanding("w"), read(7)
     (message,) = asked(outstanding, [call])
-    assert message[0] == b"READ" and list(outstanding.to_send()) == []
+    assert message[0] == b"READ" and list(outstanding.to_send(NOW_S)) == []
     assert outstanding.received(ok(message), 2.0) == [call]
     assert call.result().body == {"n": 7}
     assert outstanding.received(ok(message), 2.0) == []  # a repetition
@@ -79,15 +80,15 @@ def test_appends_that_wait_go_in_few_messages_and_get_their_own_answers() -> Non
     settled = outstanding.received(ok(messages[1]), 2.0)
     assert settled == calls[51:102]
     assert [call.outcome.body["n"] for call in settled] == list(range(51, 102))
-    (message,) = outstanding.to_send()
+    (message,) = outstanding.to_send(NOW_S)
     assert unpack(message[2]) == [300, 301]
 
 
 def test_a_read_asked_after_appends_is_sent_after_them() -> None:
     outstanding = Outstanding("w")
-    outstanding.ask(append(1), 1.0)
-    outstanding.ask(read(2), 1.0)
-    assert [message[0] for message in outstanding.to_send()] == [b"APPEND", b"READ"]
+    outstanding.ask(append(1))
+    outstanding.ask(read(2))
+    assert [message[0] for message in outstanding.to_send(NOW_S)] == [b"APPEND", b"READ"]
 
 
 def test_no_more_messages_are_under_way_than_the_daemon_takes() -> None:
@@ -95,7 +96,7 @@ def test_no_more_messages_are_under_way_than_the_daemon_takes() -> None:
     messages = asked(outstanding, [read(number) for number in range(IN_FLIGHT_MAX + 5)])
     assert len(messages) == IN_FLIGHT_MAX and outstanding.waiting
     outstanding.received(ok(messages[0]), 2.0)
-    assert len(list(outstanding.to_send())) == 1
+    assert len(list(outstanding.to_send(NOW_S))) == 1
 
 
 def test_what_is_late_alone_is_sent_again_alone_and_either_answer_settles_it() -> None:
@@ -106,7 +107,7 @@ def test_what_is_late_alone_is_sent_again_alone_and_either_answer_settles_it() -
         outstanding.received(ok(other), 1.6)  # so the connection is alive
         settled, silent = outstanding.overdue(1.0 + ATTEMPT_S_MIN)
         assert settled == [] and not silent
-        (second,) = outstanding.to_send()
+        (second,) = outstanding.to_send(NOW_S)
         assert second[2] == first[2] and second[1] != first[1]
         answers = [ok(first), ok(second)]
         assert outstanding.received(answers[which], 3.0) == [late]
@@ -119,10 +120,10 @@ def test_a_late_message_makes_room_for_the_next() -> None:
         asked(outstanding, [append(number)])
     (beat,) = asked(outstanding, [read()], 1.5)
     outstanding.received(ok(beat), 1.6)
-    outstanding.ask(append(99), 1.9)
-    assert list(outstanding.to_send()) == []
+    outstanding.ask(append(99))
+    assert list(outstanding.to_send(NOW_S)) == []
     outstanding.overdue(1.0 + ATTEMPT_S_MIN)
-    assert 99 in [n for _, _, body in outstanding.to_send() for n in unpack(body)]
+    assert 99 in [n for _, _, body in outstanding.to_send(NOW_S) for n in unpack(body)]
 
 
 def test_a_connection_that_is_silent_is_given_up_and_all_is_sent_again() -> None:
@@ -131,7 +132,7 @@ def test_a_connection_that_is_silent_is_given_up_and_all_is_sent_again() -> None
     first = asked(outstanding, calls)
     settled, silent = outstanding.overdue(1.0 + ATTEMPT_S_MIN)
     assert settled == [] and silent
-    again = list(outstanding.to_send())
+    again = list(outstanding.to_send(NOW_S))
     assert [message[0] for message in again] == [b"APPEND", b"READ"]
     assert unpack(again[0][2]) == [1, 3]
     for message in first:  # answers over the connection that was given up are nobody's
@@ -158,9 +159,9 @@ def test_a_passing_refusal_pauses_and_another_is_the_outcome() -> None:
     assert outstanding.received(refusal(messages[1], "bad_request"), 1.1) == [refused]
     with pytest.raises(BadRequest):
         refused.result()
-    assert list(outstanding.to_send()) == [] and 1.1 < outstanding.due_s < 1.1 + PAUSE_S_MAX
+    assert list(outstanding.to_send(NOW_S)) == [] and 1.1 < outstanding.due_s < 1.1 + PAUSE_S_MAX
     assert outstanding.overdue(outstanding.due_s) == ([], False)
-    (again,) = outstanding.to_send()
+    (again,) = outstanding.to_send(NOW_S)
     assert outstanding.received(ok(again), 1.2) == [paused]
 
 
@@ -170,7 +171,7 @@ def test_a_refused_message_is_sent_again_by_each_of_its_appends() -> None:
     assert outstanding.received(refusal(message, "shutting_down"), 1.1) == []
     now_s = 1.1 + PAUSE_S_MAX
     assert outstanding.overdue(now_s) == ([], False)
-    (again,) = outstanding.to_send()
+    (again,) = outstanding.to_send(NOW_S)
     assert outstanding.received(ok(again), now_s) == calls
 
 
@@ -185,8 +186,8 @@ def test_a_refusal_that_outlasts_the_callers_time_is_unavailable() -> None:
 
 def test_a_page_read_ahead_is_never_late_until_somebody_waits() -> None:
     outstanding, ahead = Outstanding("w"), read()
-    outstanding.ask(ahead, 1.0)
-    (message,) = outstanding.to_send()
+    outstanding.ask(ahead)
+    (message,) = outstanding.to_send(NOW_S)
     assert outstanding.overdue(1e6) == ([], False) and outstanding.due_s == float("inf")
     outstanding.expect(ahead, 2e6)
     assert outstanding.due_s == 2e6 + ATTEMPT_S_MIN
@@ -196,13 +197,62 @@ def test_a_page_read_ahead_is_never_late_until_somebody_waits() -> None:
 
 def test_a_page_read_ahead_that_was_refused_is_asked_again_when_the_pause_is_over() -> None:
     outstanding, ahead = Outstanding("w"), read(timeout_s=10.0)
-    outstanding.ask(ahead, 1.0)
-    (message,) = outstanding.to_send()
+    outstanding.ask(ahead)
+    (message,) = outstanding.to_send(NOW_S)
     assert outstanding.received(refusal(message, "overloaded"), 1.0) == []
     outstanding.expect(ahead, 1.0)
     assert outstanding.due_s <= 1.0 + PAUSE_S_MAX
     outstanding.overdue(outstanding.due_s)
-    assert len(list(outstanding.to_send())) == 1
+    assert len(list(outstanding.to_send(NOW_S))) == 1
+
+
+def test_a_caller_who_is_busy_with_a_page_has_time_left_for_the_next() -> None:
+    """The next page was refused for now, and asked again, while nobody waited for it."""
+    outstanding, ahead = Outstanding("w"), read(timeout_s=1.5)
+    outstanding.ask(ahead)
+    (message,) = outstanding.to_send(1.0)
+    outstanding.received(refusal(message, "shutting_down"), 1.0)
+    assert outstanding.overdue(1.0 + PAUSE_S_MAX) == ([], False)
+    (again,) = outstanding.to_send(1.0 + PAUSE_S_MAX)
+    assert outstanding.due_s == float("inf") and outstanding.overdue(60.0) == ([], False)
+    outstanding.expect(ahead, 60.0)
+    assert outstanding.received(ok(again), 61.0) == [ahead]
+
+
+def test_an_attempt_begins_when_it_is_sent_and_the_callers_time_when_they_call() -> None:
+    outstanding = Outstanding("w")
+    first = asked(outstanding, [read(n) for n in range(IN_FLIGHT_MAX)])
+    late, short = read(-1), read(-2, timeout_s=2.0)
+    assert asked(outstanding, [late, short]) == []
+    outstanding.received(ok(first[0]), 2.9)
+    (message,) = outstanding.to_send(2.9)
+    assert unpack(message[2]) == -1 and late.due_s == 2.9 + ATTEMPT_S_MIN
+    for each in first[1:]:
+        outstanding.received(ok(each), 2.9)
+    assert outstanding.overdue(3.0) == ([short], False)
+    with pytest.raises(Unavailable):
+        short.result()
+
+
+def test_lost_answers_do_not_hold_up_what_is_sent_again() -> None:
+    outstanding = Outstanding("w")
+    first = asked(outstanding, [read(n) for n in range(IN_FLIGHT_MAX)])
+    outstanding.received(ok(first[0]), 1.5)  # so the connection is alive
+    assert outstanding.overdue(1.0 + ATTEMPT_S_MIN) == ([], False)
+    assert len(list(outstanding.to_send(2.0))) == IN_FLIGHT_MAX - 1
+
+
+def test_a_late_refusal_is_no_answer_to_what_is_being_asked_again() -> None:
+    for sent in (False, True):
+        outstanding, call = Outstanding("w"), read(1)
+        (first,) = asked(outstanding, [call])
+        (beat,) = asked(outstanding, [read(2)], 1.5)
+        outstanding.received(ok(beat), 1.6)
+        outstanding.overdue(1.0 + ATTEMPT_S_MIN)
+        again = list(outstanding.to_send(2.0)) if sent else []
+        assert outstanding.received(refusal(first, "overloaded"), 2.0) == []
+        again += outstanding.to_send(2.0)
+        assert len(again) == 1 and outstanding.received(ok(again[0]), 2.1) == [call]
 
 
 def test_what_nobody_wants_is_not_sent_and_holds_up_nobody() -> None:
@@ -212,12 +262,12 @@ def test_what_nobody_wants_is_not_sent_and_holds_up_nobody() -> None:
         assert len(asked(outstanding, [call])) == 1
     waits, forgotten = append(8), append(9)
     for call in (waits, forgotten):
-        outstanding.ask(call, 1.0)
+        outstanding.ask(call)
     outstanding.forget(forgotten)
-    assert list(outstanding.to_send()) == []
+    assert list(outstanding.to_send(NOW_S)) == []
     outstanding.forget(sent[0])
     outstanding.forget(sent[0])
-    (message,) = outstanding.to_send()
+    (message,) = outstanding.to_send(NOW_S)
     assert unpack(message[2]) == 8
 
 
@@ -235,12 +285,12 @@ def test_what_is_not_rewind_fails_all() -> None:
     outstanding, calls = Outstanding("w"), [append(1), read(2)]
     asked(outstanding, calls)
     assert outstanding.received([b"ERROR no such command"], 1.1) == calls
-    assert not outstanding.waiting and list(outstanding.to_send()) == []
+    assert not outstanding.waiting and list(outstanding.to_send(NOW_S)) == []
 
 
 def test_closing_settles_all() -> None:
     outstanding, calls = Outstanding("w"), [append(1), read(2)]
-    outstanding.ask(calls[0], 1.0)
+    outstanding.ask(calls[0])
     asked(outstanding, calls[1:])
     assert outstanding.fail(Closed("c")) == calls
     with pytest.raises(Closed):
@@ -288,9 +338,9 @@ def test_whatever_happens_every_call_has_one_outcome(seed: int) -> None:
             call = chance.choice((append, append, read))(count, chance.choice((0.5, 5.0, 60.0)))
             unsettled[count] = call
             count += 1
-            outstanding.ask(call, now_s)
+            outstanding.ask(call)
             outstanding.expect(call, now_s)
-        wire.extend(outstanding.to_send())
+        wire.extend(outstanding.to_send(now_s))
 
     def answer() -> None:
         if wire:
@@ -302,13 +352,13 @@ def test_whatever_happens_every_call_has_one_outcome(seed: int) -> None:
                 settle(outstanding.received(refusal(message, "overloaded"), now_s))
             elif fate < 0.85:
                 settle(outstanding.received(refusal(message, "internal"), now_s))
-        wire.extend(outstanding.to_send())
+        wire.extend(outstanding.to_send(now_s))
 
     def give_up() -> None:
         if unsettled and chance.random() < 0.3:
             number = chance.choice(list(unsettled))
             outstanding.forget(unsettled.pop(number))
-            wire.extend(outstanding.to_send())
+            wire.extend(outstanding.to_send(now_s))
 
     def time_passes() -> None:
         nonlocal now_s
@@ -321,12 +371,15 @@ def test_whatever_happens_every_call_has_one_outcome(seed: int) -> None:
             settle(settled)
             if silent:
                 wire.clear()
-        wire.extend(outstanding.to_send())
+        wire.extend(outstanding.to_send(now_s))
 
     for _ in range(300):
         chance.choice((ask, answer, answer, answer, give_up, time_passes))()
         appends = [message for message in outstanding._messages.values() if len(message) > 1]
         assert len(outstanding._append_messages) <= APPEND_MESSAGES_MAX
+        assert outstanding._append_messages | outstanding._other_messages <= set(
+            outstanding._messages
+        )
         assert set(outstanding._calls) == set(unsettled.values()), appends
     for _ in range(200):  # in the end the daemon answers everything
         for message in wire[:]:
