@@ -145,7 +145,7 @@ def watch(clock: Clock, server: Server, store: Store, backend: Backend) -> None:
     for owner, name, step in (
         (envelope, "decode_request", "decode and check"),
         (server, "_drain", "receive"),
-        (store, "_known", "look up what is known"),
+        (store, "_facts", "look up what is known"),
         (rewind.store, "plan", "plan, encode records"),
         (blocks, "encode", "encode blocks"),
         (backend, "commit", "write and sync"),

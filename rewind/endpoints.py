@@ -26,7 +26,6 @@ PORT_MAX = 65535
 
 _GRAMMAR = re.compile(
     r"tcp://(?P<host>\*|\[[^\s/\[\]*]+\]|[^\s:/\[\]*]+):(?P<port>\*|[0-9]{1,5})|ipc://(?P<path>.*)",
-    re.DOTALL,
 )
 # ``is_loopback`` would not do: releases of Python differ on what it says of ::ffff:127.0.0.1.
 _LOOPBACK = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))

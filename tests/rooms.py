@@ -101,7 +101,7 @@ ROOMS = (
             "outstanding.py": "errors events wire requests.py",
             "zmq_sockets.py": "errors wire follow.py outstanding.py zmq",
             "zmq_blocking.py": "errors wire requests.py follow.py outstanding.py zmq_sockets.py zmq",
-            "zmq_async.py": "wire requests.py follow.py outstanding.py zmq_sockets.py zmq",
+            "zmq_async.py": "errors wire requests.py follow.py outstanding.py zmq_sockets.py zmq",
             "embedded.py": "errors events wire backends store answers requests.py follow.py",
             "blocking.py": "errors events endpoints wire requests.py pages.py follow.py (zmq_blocking.py) "
             "(embedded.py)",

@@ -11,6 +11,7 @@ records lie in blocks beside an index (blocks.py, index.py) is a ``BlockBackend`
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -61,18 +62,23 @@ class Backend(Protocol):
     #: The directory whose file system must have room; None if there are no files.
     path: Path | None
 
+    @abstractmethod
     def last(self) -> tuple[int, int]:
         """The head, and ``recorded_at_ns`` of the event there; (0, 0) when there is none."""
 
+    @abstractmethod
     def versions(self, streams: Collection[str]) -> dict[str, int]:
         """The version of each of these streams; those that do not exist may be left out."""
 
+    @abstractmethod
     def positions(self, ids: Collection[bytes]) -> dict[bytes, int]:
         """Where the events with these client-chosen ids are; unknown ids are left out."""
 
+    @abstractmethod
     def appends(self, append_ids: Collection[bytes]) -> dict[bytes, tuple[int, int]]:
         """First and last position of these appends; unknown append ids are left out."""
 
+    @abstractmethod
     def append_ids(self, after: int, until: int) -> list[AppendId]:
         """The append ids whose events all lie in ``after < position <= until``, in order of position.
 
@@ -81,6 +87,7 @@ class Backend(Protocol):
         append id it has, and its docstring says how long that takes.
         """
 
+    @abstractmethod
     def commit(self, commit: Commit) -> None:
         """Store its records and append ids: all or nothing, durable on return.
 
@@ -88,12 +95,14 @@ class Backend(Protocol):
         backend must not be used again.
         """
 
+    @abstractmethod
     def settle(self) -> None:
         """Do what an acknowledgement need not wait for, once the commit is acknowledged.
 
         Every other method sees a commit whole without it.
         """
 
+    @abstractmethod
     def read(
         self, after: int, until: int, limit: int, bytes_max: int, backwards: bool = False
     ) -> list[bytes]:
@@ -102,12 +111,14 @@ class Backend(Protocol):
         Stops at ``limit`` records, or before ``bytes_max`` would be passed (never before the first).
         """
 
+    @abstractmethod
     def chunk(self, after: int, until: int, limit: int, bytes_max: int) -> tuple[int, list[bytes]]:
         """How many records ``read`` would return, and their bytes, in pieces of any number of records.
 
         This takes less work where records lie side by side.
         """
 
+    @abstractmethod
     def read_stream(
         self,
         stream: str,
@@ -122,15 +133,18 @@ class Backend(Protocol):
         May end before a bound is reached, when much was looked at, but not without a record.
         """
 
+    @abstractmethod
     def streams(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
         """Names that begin with ``prefix`` and are greater than ``after``, with versions.
 
         At most ``limit``, in the order of their UTF-8.
         """
 
+    @abstractmethod
     def check(self) -> Iterator[str]:
         """Read everything, and yield a line for each thing that is not as it must be."""
 
+    @abstractmethod
     def close(self) -> None:
         """Release files and locks. Everything acknowledged is durable already."""
 

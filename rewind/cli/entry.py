@@ -22,14 +22,8 @@ from rewind.cli.terminal import complain, forget_stdout, open_standard_files
 from rewind.errors import RewindError, Unavailable
 from rewind.release import __version__
 
-FAMILIES = (
-    serve,
-    append,
-    read,
-    about,
-    demo,
-    completion,
-)  # ``rewind --help`` lists them in this order
+# ``rewind --help`` lists them in this order.
+FAMILIES = (serve, append, read, about, demo, completion)
 
 EXIT_BUG = 70
 EXIT_IO = 74

@@ -256,12 +256,18 @@ class AsyncSubscription:
         else:
             self._end()
 
+    def _use_loop(self) -> None:
+        """Whoever waits or iterates does so in this loop; before, it may have been another."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop, self._moved = loop, asyncio.Event()
+
     def _asked(self) -> None:
         self._delivery.asked()
         self._moved.set()
 
     async def _wait(self, ready: Callable[[], bool], timeout: float | None) -> bool:
-        self._loop = asyncio.get_running_loop()
+        self._use_loop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while not ready() and not self._ended:
@@ -273,7 +279,7 @@ class AsyncSubscription:
         """Wait at most so long until there is something to hand out; False when it is over."""
         if self._delivery and not self._stopped:
             return True
-        self._loop = asyncio.get_running_loop()
+        self._use_loop()
         until_s = None if seconds is None else time.monotonic() + seconds
         while not self._stopped:
             self._fetching = True

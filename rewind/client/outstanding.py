@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rewind.client.requests import Call, not_native, parse_reply, passes_soon
@@ -120,7 +120,8 @@ class Outstanding:
         try:
             message_id, answer = parse_reply(frames, self._where)
         except Unavailable as error:  # This is not Rewind's protocol: nothing will be answered.
-            return self.fail(error)
+            why = str(error)
+            return self.fail(lambda: Unavailable(why))
         message = self._messages.get(message_id)
         if message is None:
             return []
@@ -138,9 +139,11 @@ class Outstanding:
         replaced by a new one, over which ``to_send`` then sends all the others again."""
         settled: list[AnyCall] = []
         late: list[AnyCall] = []
+        silent = False
         for call in list(self._calls):
             if call.due_s > now_s:
                 continue
+            silent = silent or (bool(call.message_id) and self._heard_s < call.sent_s)
             if call.deadline_s <= now_s:
                 self._settle(call, call.no_answer())
                 settled.append(call)
@@ -148,7 +151,6 @@ class Outstanding:
                 self._queue(call)
             else:
                 late.append(call)
-        silent = any(self._heard_s < call.sent_s for call in late)
         if silent:
             self._queue_all()
         for call in late if not silent else ():
@@ -162,11 +164,11 @@ class Outstanding:
         self.due_s = min((call.due_s for call in self._calls), default=math.inf)
         return settled, silent
 
-    def fail(self, error: Exception) -> list[AnyCall]:
-        """No answer will come: settle all calls with this error."""
+    def fail(self, error: Callable[[], Exception]) -> list[AnyCall]:
+        """No answer will come: settle each call with an error of its own."""
         settled = list(self._calls)
         for call in settled:
-            self._settle(call, error)
+            self._settle(call, error())
         self._queue_all()
         return settled
 
@@ -262,4 +264,4 @@ def _answers_to(
     try:
         return answers_of(answer, len(message))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        return [not_native(message[0].where, error)] * len(message)
+        return [not_native(call.where, error) for call in message]

@@ -95,7 +95,7 @@ class AsyncConnection:
 
     async def close(self) -> None:
         self._closed = True
-        _wake(self._outstanding.fail(closed()))
+        _wake(self._outstanding.fail(closed))
         self._timer.cancel()
         self._shut()
 
@@ -127,7 +127,8 @@ class AsyncConnection:
             try:
                 self._open()
             except (Unavailable, zmq.ZMQError) as error:  # It is the callers who must know of it.
-                _wake(self._outstanding.fail(error))
+                why = str(error)
+                _wake(self._outstanding.fail(lambda: Unavailable(why)))
         self._send()
         self._timer.at(self._outstanding.due_s)
 

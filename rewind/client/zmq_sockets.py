@@ -38,9 +38,8 @@ EVENTS_LOST = (
 
 ZmqSocket = zmq.Socket[bytes]
 
-_contexts: dict[
-    int, zmq.Context[ZmqSocket]
-] = {}  # by process id, because a forked child must not use its parent's
+# They are kept by process id, because a forked child must not use its parent's.
+_contexts: dict[int, zmq.Context[ZmqSocket]] = {}
 _monitors = itertools.count()
 
 

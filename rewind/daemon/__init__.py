@@ -29,6 +29,6 @@ __all__ = [
 
 def serve(settings: Settings) -> int:
     """Run a daemon until SIGTERM or SIGINT. Returns its exit code; raises nothing of Rewind's."""
-    from rewind.daemon import process  # only now, since it imports ZeroMQ and the store
+    from rewind.daemon import process  # It imports ZeroMQ and the store, so it waits until now.
 
     return process.serve(settings)

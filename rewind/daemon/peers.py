@@ -19,13 +19,15 @@ import zmq
 
 from rewind.wire.messages import sender
 
-PIPE_MESSAGES_MAX = 1_000  # ZeroMQ holds so many small replies for one peer: at most 16 MB
-LARGE_BYTES = 16 * 1024  # a reply of this size is counted in bytes, and not copied
-UNSENT_BYTES_MAX = 8 * 1024 * 1024  # large replies under way to one peer; one may be this large
-OUTBOX_MESSAGES_MAX = 1_000  # replies kept for a peer whose pipe is full
+PIPE_MESSAGES_MAX = 1_000  # ZeroMQ holds so many small replies for one peer: at most 16 MB.
+LARGE_BYTES = 16 * 1024  # A reply of this size is counted in bytes, and not copied.
+UNSENT_BYTES_MAX = (
+    8 * 1024 * 1024
+)  # One peer may have so many under way; one reply may be as large.
+OUTBOX_MESSAGES_MAX = 1_000  # So many replies are kept for a peer whose pipe is full.
 OUTBOX_BYTES_MAX = 1024 * 1024
-SWEEP_PEERS = 4  # an insert also examines four entries: more peers leave the table than enter
-NOT_READING_MAX = 1_024  # peers remembered as not reading, so that each is logged once
+SWEEP_PEERS = 4  # An insert also examines so many: more peers leave the table than enter.
+NOT_READING_MAX = 1_024  # So many are remembered, so that each is logged once.
 
 NOW = int(zmq.DONTWAIT)
 MORE = int(zmq.SNDMORE | zmq.DONTWAIT)

@@ -62,7 +62,7 @@ class WaitingRead(msgspec.Struct):
     """A READ that has found nothing and waits for events until ``deadline_s`` (monotonic)."""
 
     request: Request
-    query: Read
+    read: Read
     deadline_s: float
 
 
@@ -166,7 +166,7 @@ class Reads:
         """Answer in rotation until the time is up; what is left waits for the next call."""
         assert not self._carried, "carried appends are committed first"
         moved = self._peers.flush() if self._peers.blocked else False
-        skipped: list[bytes] = []  # peers that have to wait for the next call
+        skipped: list[bytes] = []  # These peers have to wait for the next call.
         while self._rotation:
             peer = self._rotation.popleft()
             queue = self.queues[peer]
@@ -200,7 +200,7 @@ class Reads:
             if isinstance(entry, GorewindAnswer):
                 self._send_piece(queue, entry)
             elif isinstance(entry, WaitingRead):
-                self._read(request, entry.query, entry.deadline_s)
+                self._read(request, entry.read, entry.deadline_s)
             else:
                 self._answer(queue, request)
         except RequestError as refused:
@@ -239,10 +239,10 @@ class Reads:
 
     # Reads that wait
 
-    def _read(self, request: Request, query: Read, deadline_s: float) -> None:
+    def _read(self, request: Request, read: Read, deadline_s: float) -> None:
         """Answer a READ, or let it wait until something may match or its time is up."""
-        page = self._store.read(query)
-        can_match_later = not page.count and page.end and not page.complete and query.limit != 0
+        page = self._store.read(read)
+        can_match_later = not page.count and page.end and not page.complete and read.limit != 0
         if not can_match_later or self._clock() >= deadline_s or self._ending:
             self._send(replies.encode_read(request, page))
             return
@@ -250,7 +250,7 @@ class Reads:
             raise Overloaded(
                 f"{native.WAITING_READS_MAX} reads wait already; try again without wait_ms"
             )
-        further = msgspec.structs.replace(query, after=page.next)
+        further = msgspec.structs.replace(read, after=page.next)
         self._waiting.append(WaitingRead(request, further, deadline_s))
 
     def wake(self, records: Sequence[Record]) -> None:
@@ -261,7 +261,7 @@ class Reads:
         streams = {record.event.stream for record in records}
         still_waiting = []
         for waiting in self._waiting:
-            stream = waiting.query.stream
+            stream = waiting.read.stream
             concerned = streams and (stream is None or stream in streams)
             if concerned or waiting.deadline_s <= now_s:
                 self._put_in_front(waiting)

@@ -73,7 +73,7 @@ class Server:
             self._wake_read, self._wake_write = map(opened.enter_context, socket.socketpair())
             self._wake_write.setblocking(False)
             self._context = zmq.Context()
-            opened.callback(self._context.destroy)  # with its sockets, which linger LINGER_MS
+            opened.callback(self._context.destroy)  # Its sockets go with it, and linger LINGER_MS.
             self._bind()
             self._opened = opened.pop_all()
 

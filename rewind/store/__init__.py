@@ -36,7 +36,7 @@ from rewind.events import (
     own_id_position,
     own_id_prefix,
 )
-from rewind.store.plan import Known, plan
+from rewind.store.plan import Facts, plan
 from rewind.store.reading import number_of, read_page
 from rewind.store.space import RecentFreeBytes, refusal_if_full
 from rewind.wire.native import Read
@@ -53,7 +53,7 @@ CATCH_UP_BYTES = 4 * 1024 * 1024
 class Store:
     """A backend with the rules above it. One thread at a time.
 
-    ``head``: the last position that ``append`` has returned or found at the start. ``clock``:
+    ``head``: the last position that is known to be durable. ``clock``:
     nanoseconds UTC. ``free_bytes``: the room where a path is, None if unknown.
     """
 
@@ -71,8 +71,10 @@ class Store:
         self.head, self._last_time_ns = backend.last()
         self._clock = clock
         self._free_bytes = free_bytes or RecentFreeBytes()
-        self._versions: OrderedDict[str, int] = OrderedDict()  # of the streams written last
-        self._news: list[Record] = []  # durable, and not yet returned by append
+        self._versions: OrderedDict[str, int] = (
+            OrderedDict()
+        )  # Streams written lately have theirs here.
+        self._news: list[Record] = []  # They are durable, and append has not returned them.
 
     # Appending
 
@@ -91,12 +93,12 @@ class Store:
 
     def _commit(self, appends: Sequence[Append]) -> list[Appended | RequestError]:
         for _ in range(PLAN_TRIES):
-            known = self._known(appends)
-            planned = plan(appends, known, self._clock(), self.durability)
+            facts = self._facts(appends)
+            planned = plan(appends, facts, self._clock(), self.durability)
             if not planned.records:
                 return planned.outcomes
             if (full := self._full(planned.records)) is not None:
-                return [self._alone(append, known, full) for append in appends]
+                return [self._alone(append, facts, full) for append in appends]
             try:
                 self.backend.commit(Commit(self.head, planned.records, planned.append_ids))
             except Behind:
@@ -145,20 +147,20 @@ class Store:
             return None
         return refusal_if_full(records, path, self._free_bytes(path))
 
-    def _alone(self, append: Append, known: Known, full: StorageFull) -> Appended | RequestError:
+    def _alone(self, append: Append, facts: Facts, full: StorageFull) -> Appended | RequestError:
         """The outcome of an append when nothing of its batch is stored."""
-        outcome = plan([append], known, 0, self.durability).outcomes[0]
+        outcome = plan([append], facts, 0, self.durability).outcomes[0]
         new = isinstance(outcome, Appended) and not outcome.duplicate
         return full if new else outcome
 
-    def _known(self, appends: Sequence[Append]) -> Known:
+    def _facts(self, appends: Sequence[Append]) -> Facts:
         """Ask the backend everything a plan needs, each kind at once."""
         backend = self.backend
         streams = {event.stream for append in appends for event in append.events}
         streams.update(stream for append in appends for stream in append.expected)
         append_ids = {append.id for append in appends if append.id is not None}
         ids = {event.id for append in appends for event in append.events if event.id is not None}
-        return Known(
+        return Facts(
             self.head,
             self._last_time_ns,
             self.own_prefix,
@@ -185,13 +187,13 @@ class Store:
 
     # Reading
 
-    def read(self, query: Read) -> ReadAnswer:
+    def read(self, read: Read) -> ReadAnswer:
         """One bounded page. Raises ``StoreDamaged``, and ``UnknownEvent`` for an id nobody has."""
-        if query.id is not None:
-            chunk = join_records([self.record_of(query.id)])
+        if read.id is not None:
+            chunk = join_records([self.record_of(read.id)])
             return ReadAnswer(1, chunk, self.head, self.head, True, True, None)
-        version = None if query.stream is None else self.version(query.stream)
-        return read_page(self.backend, query, self.head, version)
+        version = None if read.stream is None else self.version(read.stream)
+        return read_page(self.backend, read, self.head, version)
 
     def range_between(
         self, after_id: bytes | None, until_id: bytes | None, stream: str | None = None

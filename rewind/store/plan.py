@@ -35,21 +35,23 @@ from rewind.events import (
 )
 
 
-def plan(appends: Sequence[Append], known: Known, now_ns: int, durability: str) -> Plan:
+def plan(appends: Sequence[Append], facts: Facts, now_ns: int, durability: str) -> Plan:
     """Decide what becomes of these appends, in their order.
 
     Each is all or nothing and independent of the others, except that it sees what the ones in
     front of it did. Retries are looked at before expected versions: a repeated append would
     otherwise fail on the version it has brought about itself.
     """
-    now_ns = max(now_ns, known.last_time_ns)
-    result = Plan(known, durability)
+    now_ns = max(now_ns, facts.last_time_ns)
+    result = Plan(facts, durability)
     for append in appends:
         try:
             outcome: Appended | RequestError = _plan_one(result, append, now_ns)
         except RequestError as refused:
             outcome = refused
-        except StoreDamaged as damage:  # in an event of a retry, which concerns nobody else
+        except (
+            StoreDamaged
+        ) as damage:  # An event of a retry is damaged: that is this append's alone.
             outcome = Internal(f"cannot compare with what is stored: {damage}")
         result.outcomes.append(outcome)
     result.check()
@@ -67,7 +69,7 @@ def _plan_one(result: Plan, append: Append, now_ns: int) -> Appended:
     return result.add(append, now_ns)
 
 
-class Known(msgspec.Struct):
+class Facts(msgspec.Struct):
     """What a plan has to know of the store before the appends.
 
     ``head``, ``last_time_ns``: position and time of the last event. ``own_prefix``: how ids of the
@@ -93,12 +95,12 @@ class Plan:
     ``versions``: of the streams after all of it.
     """
 
-    def __init__(self, known: Known, durability: str) -> None:
+    def __init__(self, facts: Facts, durability: str) -> None:
         self.records: list[Record] = []
         self.append_ids: list[tuple[bytes, int, int]] = []
         self.outcomes: list[Appended | RequestError] = []
-        self.versions = dict(known.versions)
-        self._known = known
+        self.versions = dict(facts.versions)
+        self._facts = facts
         self._durability = durability
         self._appends: dict[bytes, tuple[int, int]] = {}
         self._positions: dict[bytes, int] = {}
@@ -110,7 +112,7 @@ class Plan:
         """
         span = None
         if append.id is not None:
-            span = self._appends.get(append.id) or self._known.appends.get(append.id)
+            span = self._appends.get(append.id) or self._facts.appends.get(append.id)
         if span is None and append.events[0].id is not None:
             span = self._span_of_event_ids(append)
         if span is None:
@@ -134,7 +136,7 @@ class Plan:
                 "an append is retried whole"
             )
         first, last = positions[0], positions[-1]
-        if positions != list(range(first, first + count)) or first <= self._known.head < last:
+        if positions != list(range(first, first + count)) or first <= self._facts.head < last:
             raise IdConflict(
                 "the event ids are known, but not as neighbours stored in this order by one commit"
             )
@@ -144,10 +146,10 @@ class Plan:
 
     def _position(self, id: bytes) -> int:
         """The position of the event with this id; 0 if it is new."""
-        own = own_id_position(self._known.own_prefix, id)
+        own = own_id_position(self._facts.own_prefix, id)
         if own is None:
-            return self._positions.get(id) or self._known.positions.get(id, 0)
-        planned_last = self._known.head + len(self.records)
+            return self._positions.get(id) or self._facts.positions.get(id, 0)
+        planned_last = self._facts.head + len(self.records)
         if not 0 < own <= planned_last or self._events(own, own)[0].id_bytes != id:
             raise BadRequest(
                 f"event id {uuid.UUID(bytes=id)} is of the form this store makes itself, and it has "
@@ -157,15 +159,15 @@ class Plan:
 
     def _events(self, first: int, last: int) -> list[Event]:
         """Events of one append, which is stored or was planned before this one."""
-        index = first - self._known.head - 1
+        index = first - self._facts.head - 1
         if index < 0:
-            return self._known.stored(first, last)
+            return self._facts.stored(first, last)
         return [record.event for record in self.records[index : index + last - first + 1]]
 
     def repeat(self, append: Append, events: Sequence[Event]) -> Appended:
         """The first answer again. Raises ``IdConflict`` unless the content is the same."""
         for index, (event, stored) in enumerate(zip(append.events, events, strict=True)):
-            own = own_id_position(self._known.own_prefix, stored.id_bytes) is not None
+            own = own_id_position(self._facts.own_prefix, stored.id_bytes) is not None
             same_id = event.id == stored.id_bytes or (event.id is None and own)
             if not same_id or not same_content(event, stored):
                 raise IdConflict(
@@ -180,8 +182,8 @@ class Plan:
 
     def add(self, append: Append, now_ns: int) -> Appended:
         """Give every event its position, version, time and, unless it brings one, its id."""
-        prefix = self._known.own_prefix
-        first = self._known.head + len(self.records) + 1
+        prefix = self._facts.own_prefix
+        first = self._facts.head + len(self.records) + 1
         versions = self.versions
         own_ids = []
         for position, event in enumerate(append.events, first):
@@ -206,10 +208,10 @@ class Plan:
         """Assert that positions and versions go on without a hole."""
         if not self.records:
             return
-        head, count = self._known.head, len(self.records)
+        head, count = self._facts.head, len(self.records)
         assert self.records[0].event.position == head + 1
         assert self.records[-1].event.position == head + count
-        assert sum(self.versions.values()) == sum(self._known.versions.values()) + count
+        assert sum(self.versions.values()) == sum(self._facts.versions.values()) + count
 
 
 def same_content(event: AppendEvent, stored: Event) -> bool:

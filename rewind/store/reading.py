@@ -24,56 +24,56 @@ EXAMINED_MAX = 4_096  # a filtered read looks at so many events in 2-3 ms; an ap
 EXAMINED_BYTES_MAX = 4 * 1024 * 1024  # the same bound where events are large
 
 
-def read_page(backend: Backend, query: Read, head: int, version: int | None) -> ReadAnswer:
+def read_page(backend: Backend, read: Read, head: int, version: int | None) -> ReadAnswer:
     """One page of a range, from its beginning or, backwards, from its end.
 
-    ``version``: the stream's, where ``query`` names one; else None. Raises ``StoreDamaged``.
+    ``version``: the stream's, where ``read`` names one; else None. Raises ``StoreDamaged``.
     """
     size = head if version is None else version
-    after = query.after
-    until = size if query.until is None else min(query.until, size)
-    if query.since is not None and after < until:
-        after = _after_since(backend, query, query.since, after, until)
-    limit = READ_LIMIT_MAX if query.limit is None else query.limit
-    bytes_max = READ_BYTES_DEFAULT if query.max_bytes is None else query.max_bytes
-    count, chunk, last = _records(backend, query, after, until, limit, bytes_max)
-    if query.backwards:
+    after = read.after
+    until = size if read.until is None else min(read.until, size)
+    if read.since is not None and after < until:
+        after = _after_since(backend, read, read.since, after, until)
+    limit = READ_LIMIT_MAX if read.limit is None else read.limit
+    bytes_max = READ_BYTES_DEFAULT if read.max_bytes is None else read.max_bytes
+    count, chunk, last = _records(backend, read, after, until, limit, bytes_max)
+    if read.backwards:
         next, end = (last - 1, last - 1 <= after) if last else (until, after >= until)
     else:
         next, end = max(after, last), max(after, last) >= until
-    complete = end and (query.backwards or (query.until is not None and query.until <= size))
+    complete = end and (read.backwards or (read.until is not None and read.until <= size))
     return ReadAnswer(count, chunk, next, head, end, complete, version)
 
 
 def _records(
-    backend: Backend, query: Read, after: int, until: int, limit: int, bytes_max: int
+    backend: Backend, read: Read, after: int, until: int, limit: int, bytes_max: int
 ) -> tuple[int, bytes, int]:
     """How many records of the range match, their array, and the last number looked at (0: none)."""
     if limit == 0 or after >= until:
         return 0, array_of(0, ()), 0
-    if query.filtered:
-        matching, last = _matching(backend, query, after, until, limit, bytes_max)
+    if read.filtered:
+        matching, last = _matching(backend, read, after, until, limit, bytes_max)
         return len(matching), join_records(matching), last
-    if query.stream is None and not query.backwards:
+    if read.stream is None and not read.backwards:
         count, pieces = backend.chunk(after, until, limit, bytes_max)
         assert 0 < count <= min(limit, until - after), "a page is never empty, nor too large"
         return count, array_of(count, pieces), after + count
-    records = _slice(backend, query, after, until, limit, bytes_max)
+    records = _slice(backend, read, after, until, limit, bytes_max)
     assert 0 < len(records) <= min(limit, until - after), "a page is never empty, nor too large"
-    last = until - len(records) + 1 if query.backwards else after + len(records)
+    last = until - len(records) + 1 if read.backwards else after + len(records)
     return len(records), join_records(records), last
 
 
 def _matching(
-    backend: Backend, query: Read, after: int, until: int, limit: int, bytes_max: int
+    backend: Backend, read: Read, after: int, until: int, limit: int, bytes_max: int
 ) -> tuple[list[bytes], int]:
     """The records that pass the filters, and the last number looked at."""
     matching: list[bytes] = []
     size = 0
-    examined = _slice(backend, query, after, until, EXAMINED_MAX, EXAMINED_BYTES_MAX)
-    step, number = (-1, until + 1) if query.backwards else (1, after)
+    examined = _slice(backend, read, after, until, EXAMINED_MAX, EXAMINED_BYTES_MAX)
+    step, number = (-1, until + 1) if read.backwards else (1, after)
     for record in examined:
-        if query.matches(decode_event(record)):
+        if read.matches(decode_event(record)):
             size += len(record)
             if matching and size > bytes_max:
                 return matching, number
@@ -85,14 +85,14 @@ def _matching(
 
 
 def _slice(
-    backend: Backend, query: Read, after: int, until: int, limit: int, bytes_max: int
+    backend: Backend, read: Read, after: int, until: int, limit: int, bytes_max: int
 ) -> list[bytes]:
-    if query.stream is None:
-        return backend.read(after, until, limit, bytes_max, query.backwards)
-    return backend.read_stream(query.stream, after, until, limit, bytes_max, query.backwards)
+    if read.stream is None:
+        return backend.read(after, until, limit, bytes_max, read.backwards)
+    return backend.read_stream(read.stream, after, until, limit, bytes_max, read.backwards)
 
 
-def _after_since(backend: Backend, query: Read, since_ns: int, after: int, until: int) -> int:
+def _after_since(backend: Backend, read: Read, since_ns: int, after: int, until: int) -> int:
     """The greatest number within the range whose events up to there were all recorded before ``since_ns``.
 
     A binary search: times never decrease with position, nor with version.
@@ -101,7 +101,7 @@ def _after_since(backend: Backend, query: Read, since_ns: int, after: int, until
     # The first look is at the very beginning: there the search ends on every page but the first.
     middle = after
     while low < high:
-        record = _slice(backend, query, middle, middle + 1, 1, 1)[0]
+        record = _slice(backend, read, middle, middle + 1, 1, 1)[0]
         if decode_key(record).recorded_at_ns < since_ns:
             low = middle + 1
         else:

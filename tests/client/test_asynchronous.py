@@ -296,6 +296,46 @@ def test_an_embedded_read_goes_on_while_its_page_is_consumed(
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("kind", ["asyncio", "blocking"])
+def test_a_call_that_ends_on_a_silent_connection_is_the_last_one_there(kind: str) -> None:
+    """Its time was up before its first attempt was, so nobody looked at the connection."""
+    identities: list[bytes] = []
+
+    def answer(frames: list[bytes], fake: FakeDaemon) -> list[bytes] | None:
+        if not identities:
+            identities.append(frames[0])
+        return None if frames[0] == identities[0] else ok_head(frames, 7)
+
+    async def main(endpoint: str) -> None:
+        async with rewind.connect_async(endpoint, timeout=0.3) as client:
+            with pytest.raises(rewind.Unavailable):
+                await client.head()
+            assert await client._run(patient(client)) == 7
+
+    def patient(client: Any) -> Any:
+        call = client._requests.head()
+        call.timeout_s = PATIENCE_S / 2
+        return call
+
+    with FakeDaemon(answer) as fake:
+        if kind == "asyncio":
+            asyncio.run(asyncio.wait_for(main(fake.endpoint), PATIENCE_S))
+        else:
+            with rewind.connect(fake.endpoint, timeout=0.3) as client:
+                with pytest.raises(rewind.Unavailable):
+                    client.head()
+                assert client._run(patient(client)) == 7
+        assert len({frames[0] for frames in fake.requests}) == 2
+
+
+def test_waits_of_two_loops_one_after_the_other() -> None:
+    client = rewind.open_async("memory:")
+    subscription = client.subscribe()
+    for _ in range(2):
+        assert not asyncio.run(subscription.wait_for(1, timeout=0.01))
+    asyncio.run(client.close())
+
+
 def test_a_client_is_for_one_loop(daemon: Daemon) -> None:
     client = rewind.connect_async(daemon.endpoints["incoming"])
     asyncio.run(client.head())

@@ -245,7 +245,7 @@ def test_a_waiting_read_that_an_event_does_not_match_goes_on_waiting_from_there(
         room.turn(room.request(b"c", b"APPEND", b"1", pack(other)), seconds=1)
     assert room.answered() == [b"1"] * 3
     (waiting,) = room.reads._waiting
-    assert waiting.query.after == 3 and waiting.deadline_s == room.now_s + 1
+    assert waiting.read.after == 3 and waiting.deadline_s == room.now_s + 1
 
 
 def test_a_waiting_read_is_answered_empty_when_its_time_is_up(room: Room) -> None:

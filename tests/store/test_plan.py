@@ -17,7 +17,7 @@ from rewind.errors import (
     WrongExpectedVersion,
 )
 from rewind.events import Append, Appended, Event, own_id, own_id_prefix
-from rewind.store.plan import Known, plan
+from rewind.store.plan import Facts, plan
 
 PREFIX = own_id_prefix(uuid.UUID(int=1 << 100))
 
@@ -26,7 +26,7 @@ def nothing(first: int, last: int) -> list[Event]:
     raise AssertionError("a plan of new appends asks for nothing stored")
 
 
-def known(**changes: Any) -> Known:
+def known(**changes: Any) -> Facts:
     fields = {
         "head": 10,
         "last_time_ns": 100,
@@ -37,7 +37,7 @@ def known(**changes: Any) -> Known:
         "stored": nothing,
         **changes,
     }
-    return Known(**fields)
+    return Facts(**fields)
 
 
 def outcomes(*appends: Append, now_ns: int = 200, **changes: Any) -> list[Appended | RequestError]:

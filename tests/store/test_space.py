@@ -9,7 +9,7 @@ from appends import append, event
 
 from rewind.errors import StorageFull
 from rewind.events import Append, Record
-from rewind.store.plan import Known, plan
+from rewind.store.plan import Facts, plan
 from rewind.store.space import (
     FREE_BYTES_PLENTY,
     FREE_BYTES_RESERVE,
@@ -23,7 +23,7 @@ HERE = Path("here")
 
 
 def records(*appends: Append) -> list[Record]:
-    nothing = Known(0, 0, bytes(8), {}, {}, {}, lambda first, last: [])
+    nothing = Facts(0, 0, bytes(8), {}, {}, {}, lambda first, last: [])
     return plan(appends, nothing, 1, "fsync").records
 
 

@@ -228,7 +228,8 @@ class Segments:
         # A segment that another one follows ends with its last commit.
         self._cut_zeros()
         os.fsync(self._writer)
-        assert os.fstat(self._writer).st_size == self._end
+        if os.fstat(self._writer).st_size != self._end:
+            raise StoreFailed(f"{self.file(self.firsts[-1])} was written to by somebody else")
         writer, self._writer = self._writer, -1
         os.close(writer)
         self._write_segment_header(first)
