@@ -320,6 +320,7 @@ def test_whatever_happens_every_call_has_one_outcome(seed: int) -> None:
     """Random calls, losses, refusals, late answers, silences and callers who give up."""
     print(f"seed {seed}")
     chance = random.Random(seed)
+    random.seed(seed)  # for the pauses
     outstanding = Outstanding("w")
     now_s, count = 1.0, 0
     unsettled: dict[int, Call[Any]] = {}
