@@ -122,10 +122,9 @@ class Outstanding:
         except Unavailable as error:  # This is not Rewind's protocol: nothing will be answered.
             why = str(error)
             return self.fail(lambda: Unavailable(why))
-        message = self._messages.get(message_id)
+        message = self._drop(message_id)
         if message is None:
             return []
-        self._drop(message_id)
         if len(message) == 1:
             return message if self._answered(message[0], message_id, answer, now_s) else []
         return [
@@ -152,8 +151,9 @@ class Outstanding:
             else:
                 late.append(call)
         if silent:
-            self._queue_all()
-        for call in late if not silent else ():
+            self._clear()
+            late = list(self._calls)
+        for call in late:
             # An answer to its last message is still welcome, but nothing need wait for that.
             self._append_messages.discard(call.message_id)
             self._other_messages.discard(call.message_id)
@@ -169,7 +169,7 @@ class Outstanding:
         settled = list(self._calls)
         for call in settled:
             self._settle(call, error())
-        self._queue_all()
+        self._clear()
         return settled
 
     # One call
@@ -180,13 +180,13 @@ class Outstanding:
         call.due_s = call.deadline_s
         (self._appends if call.command == b"APPEND" else self._others).append(call)
 
-    def _queue_all(self) -> None:
-        for each in (self._appends, self._others, self._messages):
-            each.clear()
+    def _clear(self) -> None:
+        """Forget queues and messages; the calls themselves are kept."""
+        self._appends.clear()
+        self._others.clear()
+        self._messages.clear()
         self._append_messages.clear()
         self._other_messages.clear()
-        for call in self._calls:
-            self._queue(call)
 
     def _message(self, calls: list[AnyCall], under_way: set[bytes], now_s: float) -> bytes:
         """Note down a message that is about to be sent; its id."""
@@ -202,10 +202,11 @@ class Outstanding:
                 self.due_s = min(self.due_s, call.due_s)
         return id
 
-    def _drop(self, message_id: bytes) -> None:
-        self._messages.pop(message_id, None)
+    def _drop(self, message_id: bytes) -> list[AnyCall] | None:
+        """Forget a message; the calls in it, None if there is no such message."""
         self._append_messages.discard(message_id)
         self._other_messages.discard(message_id)
+        return self._messages.pop(message_id, None)
 
     def _answered(
         self, call: AnyCall, message_id: bytes, answer: Reply | RewindError, now_s: float
