@@ -1,19 +1,18 @@
 """The pages in docs/ against what they describe: every Python example runs, every table is complete.
 
-A page's Python blocks are one script, run in a process of its own against a fresh daemon; the usual
-ports become that daemon's. ``print(...)  # this`` is a promise: a line like ``this`` comes out, where
+A page's Python blocks are pasted one after the other into one interpreter at a terminal, beside a
+fresh daemon; the usual ports become that daemon's. ``print(...)  # this`` is a promise: a line like ``this`` comes out, where
 ``...`` is anything. README.rst's blocks run too. The pages cli.rst and tutorial.rst have their own tests.
 """
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+from interactive import Interpreter
 
 from rewind import errors
 from rewind.cli import entry
@@ -25,7 +24,7 @@ from rewind.wire import native
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-EXAMPLES = ("quickstart", "protocol", "python", "backends", "operating")
+EXAMPLES = ("../README", "quickstart", "protocol", "python", "backends", "operating")
 USUAL = {"incoming": 9090, "streaming": 9091, "topic": 9092, "gorewind": 9093}
 
 
@@ -70,23 +69,15 @@ def test_a_promise_is_compared(promise: str, output: str, is_kept: bool) -> None
 
 
 def play(text: str, directory: Path) -> tuple[str, str]:
-    """Run a page's examples; returns the script and what it printed."""
-    script = "\n".join(blocks(text))
-    with Daemon("memory:") as daemon:
-        for name, port in USUAL.items():
-            script = script.replace(f"tcp://127.0.0.1:{port}", daemon.endpoints[name])
-        file = directory / "examples.py"
-        file.write_text(script, encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, file.name],
-            cwd=directory,
-            env={"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return script, done.stdout
+    """Paste a page's examples into Python at a terminal; returns them and what came out."""
+    script, output = "", ""
+    with Daemon("memory:") as daemon, Interpreter(directory, {"PYTHONPATH": str(ROOT)}) as python:
+        for block in blocks(text):
+            for name, port in USUAL.items():
+                block = block.replace(f"tcp://127.0.0.1:{port}", daemon.endpoints[name])
+            script += block
+            output += python.paste(block)
+    return script, output
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -97,16 +88,18 @@ def test_examples_run_and_print_what_they_say(name: str, tmp_path: Path) -> None
     assert not broken, f"not in the output:\n{output}"
 
 
-def test_the_readme_runs(tmp_path: Path) -> None:
-    text = (ROOT / "README.rst").read_text(encoding="utf-8")
-    if not blocks(text):
-        pytest.skip("README.rst has no Python in it")
-    play(text, tmp_path)
-
-
-def test_a_wrong_example_fails(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="ZeroDivisionError"):
-        play(".. code-block:: python\n\n   1 / 0\n", tmp_path)
+@pytest.mark.parametrize(
+    ("block", "error"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("for _ in ():\n       pass\n   print()", "SyntaxError"),
+        ("def two():\n       one = 1\n\n       return one", "IndentationError"),
+        ("print(", "no end of a statement"),
+    ],
+)
+def test_an_example_that_cannot_be_pasted_fails(block: str, error: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=error):
+        play(f".. code-block:: python\n\n   {block}\n", tmp_path)
 
 
 @pytest.mark.parametrize("file", sorted(DOCS.glob("*.rst")), ids=lambda file: file.stem)
