@@ -1,14 +1,13 @@
 """docs/tutorial.rst, followed to the letter: every block runs, what it shows is what comes out.
 
-Python blocks share one namespace, console blocks one shell. A Python block with a caption is saved
-under that name instead. A text block shows what the Python block before it prints. The only change
+Python blocks are pasted into one interpreter at a terminal, console blocks into one shell. A Python
+block with a caption is saved under that name instead. A text block shows what the Python block before it prints. The only change
 is that the daemon gets free ports in place of the usual ones.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
 import signal
@@ -19,9 +18,9 @@ import textwrap
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from interactive import Interpreter
 
 ROOT = Path(__file__).parents[2]
 TUTORIAL = ROOT / "docs" / "tutorial.rst"
@@ -124,14 +123,6 @@ def run_console(shell: Shell, content: str) -> Iterator[tuple[str, str]]:
             yield shown, came
 
 
-def run_python(content: str, namespace: dict[str, Any], line: int) -> str:
-    """What a block prints. Its line numbers are those of the page."""
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        exec(compile("\n" * line + content, str(TUTORIAL), "exec"), namespace)
-    return out.getvalue()
-
-
 @pytest.fixture
 def ports() -> list[str]:
     """Free ports for the three endpoints; the daemon that is restarted needs the same ones again."""
@@ -169,11 +160,15 @@ def shell(tmp_path: Path, ports: list[str]) -> Iterator[Shell]:
     bash.close()
 
 
+@pytest.fixture
+def python(tmp_path: Path) -> Iterator[Interpreter]:
+    with Interpreter(tmp_path, {"PYTHONPATH": str(ROOT)}) as interpreter:
+        yield interpreter
+
+
 def test_the_tutorial_does_what_it_says(
-    tmp_path: Path, shell: Shell, ports: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, shell: Shell, ports: list[str], python: Interpreter
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    namespace: dict[str, Any] = {"__name__": "tutorial"}
     printed = ""
     text = TUTORIAL.read_text(encoding="utf-8")
     for language, caption, content, line in blocks(text.replace(":9090", f":{ports[0]}")):
@@ -181,7 +176,7 @@ def test_the_tutorial_does_what_it_says(
         if caption:
             (tmp_path / caption).write_text(content, encoding="utf-8")
         elif language == "python":
-            printed = run_python(content, namespace, line)
+            printed = python.paste(content)
         elif language == "text":
             assert matches(content, printed), f"{where} shows\n{content}but this came:\n{printed}"
         else:
