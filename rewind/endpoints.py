@@ -6,23 +6,25 @@
 
 ``check_bind`` and ``check_endpoint`` say what is wrong with an endpoint to bind or to connect to,
 ``Endpoint.loopback`` whether only this machine reaches it, ``choose_topic`` which of a daemon's
-topic endpoints a client uses. Names are not resolved and nothing is opened: a name that leads to
-this machine is not loopback, except ``localhost``. Next: daemon/settings.py, client/requests.py.
+topic endpoints a client uses. These look at nothing but the text. ``resolve`` is the exception: it
+asks the system where a name leads. Nothing is opened. Next: daemon/settings.py, client/requests.py.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
-from rewind.errors import BadConfiguration
+from rewind.errors import BadConfiguration, Unavailable
 
 IPC_PATH_BYTES_MAX = 107  # sun_path of unix(7) has 108, the last of them zero
 PORT_MAX = 65535
+ADDRESSES_MAX = 16  # A name with more is a mistake, and who tries each would not come to an end.
 
 _GRAMMAR = re.compile(
     r"tcp://(?P<host>\*|\[[^\s/\[\]*]+\]|[^\s:/\[\]*]+):(?P<port>\*|[0-9]{1,5})|ipc://(?P<path>.*)",
@@ -53,13 +55,22 @@ class Endpoint(msgspec.Struct, frozen=True):
     def loopback(self) -> bool:
         """Whether only this machine can reach it: 127.0.0.0/8, ::1, localhost, and every ipc://.
 
-        Which users of this machine can connect to ``ipc://PATH`` is up to the permissions of the file.
-        ``ipc://@NAME`` has none, so every local user can, as with TCP on a loopback address.
+        This is what the text says. Where a name leads, ``localhost`` as well, ``resolve`` knows.
         """
         if self.is_ipc or self.host == "localhost":
             return True
         address = _address(self.host)
         return address is not None and any(address in network for network in _LOOPBACK)
+
+    @property
+    def is_name(self) -> bool:
+        """Whether its host is a name, which the system has to look up, and no address."""
+        return not self.is_ipc and not self.wildcard and _address(self.host) is None
+
+    @property
+    def is_abstract(self) -> bool:
+        """Whether it is a Unix socket without a file, which has no permissions: ``ipc://@NAME``."""
+        return self.path.startswith("@")
 
     @property
     def wildcard(self) -> bool:
@@ -129,6 +140,40 @@ def _check_path(endpoint: Endpoint, said: str) -> None:
         raise BadConfiguration(f"{said}: ipc:// takes a path of 1 to {IPC_PATH_BYTES_MAX} bytes")
 
 
+def resolve(endpoint: Endpoint) -> list[Endpoint]:
+    """The endpoints that a name leads to, an address each, in the order in which to try them.
+
+    There is at least one, and at most ADDRESSES_MAX. What is no name is returned as it is, and so is
+    what only ZeroMQ can read: the name of a network interface, and ``SOURCE;HOST``. The system is
+    asked, which may take as long as its resolver's time-outs. Raises ``Unavailable``.
+    """
+    if not endpoint.is_name or ";" in endpoint.host or endpoint.host in _interfaces():
+        return [endpoint]
+    try:
+        found = socket.getaddrinfo(endpoint.host, None, type=socket.SOCK_STREAM)
+        hosts = [socket.getnameinfo(entry[4], socket.NI_NUMERICHOST)[0] for entry in found]
+    except (
+        OSError,
+        UnicodeError,
+    ) as error:  # A label of more than 63 characters is no name at all.
+        reason = getattr(error, "strerror", None) or str(error)
+        raise Unavailable(
+            f"endpoint {endpoint.text}: no address is known for {endpoint.host}: {reason}"
+        ) from error
+    distinct = list(dict.fromkeys(hosts))[:ADDRESSES_MAX]
+    return [_at(endpoint, f"[{host}]" if ":" in host else host) for host in distinct]
+
+
+def _interfaces() -> set[str]:
+    """The names of this machine's network interfaces, which ZeroMQ takes for their addresses."""
+    return {name for _, name in socket.if_nameindex()}
+
+
+def _at(endpoint: Endpoint, host: str) -> Endpoint:
+    port = "*" if endpoint.port is None else endpoint.port
+    return Endpoint(f"tcp://{host}:{port}", host, endpoint.port, "")
+
+
 def choose_topic(bound: Iterable[str], connected: str) -> str | None:
     """The topic endpoint to connect to, of those the daemon has bound; None if none is reachable.
 
@@ -163,6 +208,6 @@ def without_transport(text: str) -> bool:
 def socket_file(text: str) -> Path | None:
     """The file of a Unix socket; None for an endpoint without one."""
     endpoint = parse(text)
-    if endpoint is None or not endpoint.path or endpoint.path.startswith("@"):
+    if endpoint is None or not endpoint.path or endpoint.is_abstract:
         return None
     return Path(endpoint.path)

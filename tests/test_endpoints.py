@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from hosts import with_hosts
 
 from rewind.daemon.settings import settings
 from rewind.endpoints import (
+    ADDRESSES_MAX,
     IPC_PATH_BYTES_MAX,
     Endpoint,
     check_bind,
     check_endpoint,
     choose_topic,
     parse,
+    resolve,
     socket_file,
     without_transport,
 )
-from rewind.errors import BadConfiguration
+from rewind.errors import BadConfiguration, Unavailable
 
 NOT, PORT, PATH = "not an endpoint", "a port is 1 to 65535", "takes a path of 1 to 107 bytes"
 WRITE, NEEDED = "write tcp://HOST:PORT", "a host and a port of 1 to 65535 are needed"
@@ -130,6 +135,68 @@ def connected(text: str) -> str:
 )
 def test_an_endpoint_has_its_parts(text: str, host: str, port: int | None, path: str) -> None:
     assert parse(text) == Endpoint(text, host, port, path)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_name"),
+    [
+        ("tcp://store.example:9090", True),
+        ("tcp://localhost:1", True),
+        ("tcp://127.1:1", True),  # The system's resolver knows what it means, Python does not.
+        ("tcp://127.0.0.1:1", False),
+        ("tcp://[::1]:1", False),
+        ("tcp://[fe80::1%lo]:1", False),
+        ("tcp://*:1", False),
+        ("ipc:///run/rewind", False),
+        ("ipc://@rewind", False),
+    ],
+)
+def test_a_name_is_told_from_an_address(text: str, is_name: bool) -> None:
+    endpoint = parse(text)
+    assert endpoint is not None and endpoint.is_name is is_name
+    assert endpoint.is_abstract is ("@" in text)
+
+
+def resolved(text: str) -> list[str]:
+    endpoint = parse(text)
+    assert endpoint is not None
+    return [found.text for found in resolve(endpoint)]
+
+
+def test_a_name_leads_to_endpoints_with_an_address_each() -> None:
+    assert "tcp://127.0.0.1:9090" in resolved("tcp://localhost:9090")
+    assert resolved("tcp://127.1:*") == ["tcp://127.0.0.1:*"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["tcp://10.0.0.1:1", "tcp://[::1]:1", "tcp://*:1", "ipc:///run/r", "ipc://@r", "tcp://lo:1",
+     "tcp://10.0.0.1;store.example:1"],
+)  # fmt: skip
+def test_what_is_no_name_is_not_looked_up(text: str) -> None:
+    assert resolved(text) == [text]
+
+
+@pytest.mark.parametrize("host", ["x" * 64 + ".example", "a..b"])
+def test_a_name_that_leads_nowhere_is_said(host: str) -> None:
+    with pytest.raises(Unavailable, match=rf"endpoint tcp://{host}:1: no address is known"):
+        resolved(f"tcp://{host}:1")
+
+
+def test_a_name_leads_where_the_machine_says(tmp_path: Path) -> None:
+    lines = ["::1 six.test", "::1 both.test", "127.0.0.1 both.test"]
+    lines += [f"127.0.1.{n} many.test" for n in range(1, 40)]
+    code = (
+        "from rewind.endpoints import parse, resolve\n"
+        "for name in ('six', 'both', 'many'):\n"
+        "    print(*(found.text for found in resolve(parse(f'tcp://{name}.test:1'))))\n"
+    )
+    command = [*with_hosts(tmp_path, *lines), sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    six, both, many = done.stdout.splitlines()
+    assert six == "tcp://[::1]:1"
+    assert set(both.split()) == {"tcp://[::1]:1", "tcp://127.0.0.1:1"}
+    assert len(many.split()) == ADDRESSES_MAX
 
 
 def test_only_a_unix_socket_with_a_name_in_the_file_system_has_a_file() -> None:
