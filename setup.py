@@ -33,7 +33,7 @@ setup(
         "test": TEST,
         "lint": ["ruff>=0.9"],
         "types": ["mypy>=1.15"],
-        "docs": ["sphinx>=8"],
+        "docs": ["sphinx>=8", "furo"],
         # What Rewind is measured against, as clients and, but for redis-server, as servers too.
         "bench": [
             "umadb>=0.7",

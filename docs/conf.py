@@ -12,10 +12,6 @@ version = release = _release["__version__"]
 
 extensions: list[str] = []
 exclude_patterns = ["_build"]
-html_theme = "alabaster"
-html_theme_options = {
-    "description": "An event store that talks ZeroMQ",
-    "fixed_sidebar": True,
-    "page_width": "1060px",
-}
+html_theme = "furo"
+html_title = f"Rewind {release}"
 html_show_sourcelink = False

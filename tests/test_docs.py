@@ -224,4 +224,4 @@ def test_tables_that_are_named_are_in_their_files() -> None:
 
 
 def test_the_changelog_has_this_release() -> None:
-    assert re.search(rf"^{re.escape(__version__)}\n-+$", page("changelog"), re.MULTILINE)
+    assert re.search(rf"^{re.escape(__version__)}\n-+$", page("../CHANGELOG"), re.MULTILINE)
