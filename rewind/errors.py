@@ -15,6 +15,47 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+QUOTED_CHARS_MAX = 80  # a message that quotes what it refuses is still read at a glance
+MESSAGE_CHARS_MAX = 400  # another program's message fits, and 16 MB that it echoes do not
+
+
+def quoted(value: object) -> str:
+    """A value as a message quotes it: on one line, at most ``QUOTED_CHARS_MAX`` characters of it.
+
+    Texts, bytes and numbers are as Python writes them, so whatever does not print is escaped;
+    anything else is named by its kind, because its own form may be of any length.
+    """
+    if isinstance(value, str | bytes | bytearray):
+        size = len(value)
+        shown = repr(value[:QUOTED_CHARS_MAX])
+        if size <= QUOTED_CHARS_MAX and len(shown) <= QUOTED_CHARS_MAX:
+            return shown
+        unit = "characters" if isinstance(value, str) else "bytes"
+        return f"{shown[:QUOTED_CHARS_MAX]}... ({size} {unit})"
+    if value is None or isinstance(value, bool):
+        return repr(value)
+    if isinstance(value, float):
+        return float.__repr__(value)
+    if isinstance(value, int):
+        bits = value.bit_length()
+        return int.__repr__(value) if bits <= 128 else f"an integer of {bits} bits"
+    return f"a value of type {one_line(type(value).__name__, QUOTED_CHARS_MAX)}"
+
+
+def one_line(text: str, most: int = MESSAGE_CHARS_MAX) -> str:
+    """A text of unknown origin as part of a message: one line, at most so many of its characters.
+
+    What does not print is escaped as Python does it: control and format characters, line
+    separators, lone surrogates.
+    """
+    escaped = "".join(
+        character
+        if character.isprintable()
+        else character.encode("unicode_escape", "surrogatepass").decode()
+        for character in text[:most]
+    )
+    return escaped if len(text) <= most and len(escaped) <= most else escaped[:most] + "..."
+
 
 class RewindError(Exception):
     """Base of every error Rewind raises on purpose."""
