@@ -1,4 +1,4 @@
-"""The rules that the fields of an event keep: bounds, characters, the shape of metadata.
+"""The rules that the fields of an event keep: bounds, characters, the shape of metadata; and durations.
 
 Each check raises an error that names the part and says what is allowed. They run in a client before it
 sends, and once at the daemon's door (wire/), behind which everything is trusted. They know no store.
@@ -7,6 +7,7 @@ sends, and once at the daemon's door (wire/), behind which everything is trusted
 from __future__ import annotations
 
 import math
+import numbers
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -26,6 +27,7 @@ METADATA_DEPTH_MAX = 16  # every decoder follows values nested as deep as this
 EVENT_BYTES_MAX = 4 * 1024 * 1024  # --max-event-bytes replaces this default
 EVENTS_PER_APPEND_MAX = 4_096
 EXPECTED_MAX = EVENTS_PER_APPEND_MAX  # each stream that an append names is a look-up
+SECONDS_MAX = 1e9  # 31 years: whatever waits as long waits for ever, and no clock overflows
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
@@ -167,3 +169,16 @@ def _children(value: Any, where: str) -> list[Any]:
 
 
 _WIRE_KINDS = {"Ext": "msgpack extension", "datetime": "msgpack timestamp", "bytes": "bytes"}
+
+
+def check_seconds(seconds: float, what: str) -> float:
+    """A duration as a caller gave it, finite: 0 is "do not wait", infinity "as long as it takes".
+
+    Raises ``BadRequest`` for a negative one and for NaN, ``TypeError`` for what is no number; both
+    name ``what``.
+    """
+    if not isinstance(seconds, numbers.Real) or isinstance(seconds, bool):
+        raise TypeError(f"{what} is {type(seconds).__name__}: give seconds, as a number")
+    if not seconds >= 0:  # Every comparison with NaN is false.
+        raise BadRequest(f"{what} is {seconds}: give seconds, 0 or more")
+    return float(min(seconds, SECONDS_MAX))

@@ -6,6 +6,7 @@ A test module derives a class from ``ClientContract`` and gives it a ``client`` 
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import time
 import uuid
@@ -414,6 +415,35 @@ class ClientContract:
         assert [len(batch) for batch in itertools.islice(subscription.batches(1), 2)] == [1, 1]
         subscription.stop()
         assert list(subscription.batches()) == []
+
+    @pytest.mark.parametrize("wrong", [-1, -0.0015, math.nan, "1", True])
+    def test_a_duration_that_is_none_is_refused_by_name(self, client: Any, wrong: Any) -> None:
+        refused = (rewind.BadRequest, TypeError)
+        for append in (
+            lambda: client.append("s", event(), timeout=wrong),
+            lambda: client.append_streams([("s", event())], timeout=wrong),
+        ):
+            with pytest.raises(refused, match="timeout"):
+                append()
+        subscription = client.subscribe()
+        with pytest.raises(refused, match="timeout"):
+            subscription.wait_for(0, wrong)
+        with pytest.raises(refused, match="timeout"):
+            subscription.wait_caught_up(wrong)
+        with pytest.raises(refused, match="max_wait"):
+            next(subscription.batches(max_wait=wrong))
+        assert client.head() == 0
+
+    def test_zero_does_not_wait_and_infinity_does_as_long_as_it_takes(self, client: Any) -> None:
+        last = client.append("s", event(), timeout=math.inf).last
+        subscription = client.subscribe()
+        assert not subscription.wait_caught_up(0) and not subscription.wait_for(last, 0)
+        found = next(filter(None, subscription.batches(max_wait=0)))
+        client.append("s", event())
+        found += next(filter(None, subscription.batches(max_wait=math.inf)))
+        assert [each.position for each in found] == [last, last + 1]
+        with consuming(subscription):
+            assert subscription.wait_for(last, math.inf) and subscription.wait_caught_up(math.inf)
 
     def test_stop_from_another_thread(self, client: Any) -> None:
         fill(client, 3)

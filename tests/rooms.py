@@ -103,9 +103,9 @@ ROOMS = (
             "zmq_blocking.py": "errors wire requests.py follow.py outstanding.py zmq_sockets.py zmq",
             "zmq_async.py": "errors wire requests.py follow.py outstanding.py zmq_sockets.py zmq",
             "embedded.py": "errors events wire backends store answers requests.py follow.py",
-            "blocking.py": "errors events endpoints wire requests.py pages.py follow.py (zmq_blocking.py) "
+            "blocking.py": "errors events checks endpoints wire requests.py pages.py follow.py (zmq_blocking.py) "
             "(embedded.py)",
-            "asynchronous.py": "errors events endpoints wire requests.py pages.py follow.py (zmq_async.py) "
+            "asynchronous.py": "errors events checks endpoints wire requests.py pages.py follow.py (zmq_async.py) "
             "(embedded.py) blocking.py",
             "__init__.py": "",
         },
@@ -155,7 +155,7 @@ ROOMS = (
         {
             "format.py": "errors events rewind",
             "terminal.py": "format.py",
-            "options.py": "errors events (format.py) click",
+            "options.py": "errors events checks (format.py) click",
             "connection.py": "errors (endpoints) (backends) rewind daemon options.py click",
             "serve.py": "daemon options.py click",
             "lines.py": "errors events checks wire rewind format.py",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import math
+from fractions import Fraction
+from typing import Any
 
 import msgspec
 import pytest
 
-from rewind.checks import check_append
+from rewind.checks import SECONDS_MAX, check_append, check_seconds
 from rewind.errors import BadRequest, RequestError, TooLarge
 from rewind.events import Append, AppendEvent
 
@@ -102,3 +105,21 @@ def test_a_malformed_append_is_refused(append: Append, words: str) -> None:
 def test_more_events_than_allowed_are_too_large() -> None:
     with pytest.raises(TooLarge, match="4097"):
         check_append(Append((event(),) * 4097))
+
+
+@pytest.mark.parametrize("wrong", [-1, -0.0015, -math.inf, math.nan, Fraction(-1, 3)])
+def test_a_duration_that_is_negative_or_nan_is_refused_by_name(wrong: float) -> None:
+    with pytest.raises(BadRequest, match=r"max_wait is .*seconds, 0 or more"):
+        check_seconds(wrong, "max_wait")
+
+
+@pytest.mark.parametrize("wrong", ["1", None, True, b"1", 1j, datetime.timedelta(seconds=1), [1]])
+def test_a_duration_that_is_no_number_is_a_type_error(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"max_wait is .*seconds, as a number"):
+        check_seconds(wrong, "max_wait")
+
+
+def test_a_duration_is_a_finite_float() -> None:
+    assert [check_seconds(each, "timeout") for each in (0, 0.25, Fraction(1, 2))] == [0, 0.25, 0.5]
+    for forever in (math.inf, 10**400, 1e300):
+        assert check_seconds(forever, "timeout") == SECONDS_MAX

@@ -15,10 +15,9 @@ from typing import Any, TypeVar
 
 import click
 
+from rewind.checks import check_seconds
 from rewind.errors import BadRequest
 from rewind.events import INT_MAX, NO_STREAM, STREAM_EXISTS
-
-TIMEOUT_S_MAX = 86_400  # within a day no arithmetic of a poll overflows
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -50,11 +49,11 @@ def _text(value: str) -> str:
 
 
 def _seconds(value: str) -> float:
-    with contextlib.suppress(ValueError):
-        seconds = float(value)
-        if 0 < seconds <= TIMEOUT_S_MAX:  # every comparison with nan is false
+    with contextlib.suppress(ValueError, BadRequest):
+        seconds = check_seconds(float(value), "the time to wait")
+        if seconds > 0:  # Nothing is answered in no time.
             return seconds
-    raise ValueError(f"{value!r} is not a time to wait: more than 0 seconds, at most a day")
+    raise ValueError(f"{value!r} is not a time to wait: give more than 0 seconds, or inf")
 
 
 def _number(value: str) -> int:

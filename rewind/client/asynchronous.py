@@ -14,6 +14,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from rewind.checks import check_seconds
 from rewind.client.blocking import BATCH_EVENTS, ENDPOINT
 from rewind.client.follow import Delivery
 from rewind.client.pages import EventPages, Pages, PagesAhead, StreamPages, filters
@@ -220,15 +221,13 @@ class AsyncSubscription:
             raise StopAsyncIteration
         return self._delivery.next()
 
-    async def batches(
+    def batches(
         self, max_events: int = BATCH_EVENTS, max_wait: float | None = None
     ) -> AsyncIterator[list[Event]]:
         """See ``Subscription.batches``."""
-        while True:
-            self._asked()
-            if not await self._fill(max_wait):
-                return
-            yield self._delivery.take(max_events)
+        if max_wait is not None:
+            max_wait = check_seconds(max_wait, "max_wait")
+        return self._batches(max_events, max_wait)
 
     async def wait_caught_up(self, timeout: float | None = None) -> bool:
         """See ``Subscription.wait_caught_up``; in another task."""
@@ -262,11 +261,22 @@ class AsyncSubscription:
         if loop is not self._loop:
             self._loop, self._moved = loop, asyncio.Event()
 
+    async def _batches(
+        self, max_events: int, max_wait_s: float | None
+    ) -> AsyncIterator[list[Event]]:
+        while True:
+            self._asked()
+            if not await self._fill(max_wait_s):
+                return
+            yield self._delivery.take(max_events)
+
     def _asked(self) -> None:
         self._delivery.asked()
         self._moved.set()
 
     async def _wait(self, ready: Callable[[], bool], timeout: float | None) -> bool:
+        if timeout is not None:
+            timeout = check_seconds(timeout, "timeout")
         self._use_loop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):

@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
+from rewind.checks import check_seconds
 from rewind.client.follow import Delivery
 from rewind.client.pages import EventPages, Pages, PagesAhead, StreamPages, filters
 from rewind.client.requests import TIMEOUT_S, Call, Id, Info, Requests, to_stream
@@ -38,8 +39,9 @@ def connect(
     come later.
 
     ``topic_endpoint``: where its topic socket is reached, if not where the daemon says.
-    ``timeout``: seconds a call may take, retries included. Raises ``BadConfiguration`` for an
-    endpoint that is none.
+    ``timeout``: seconds a call may take, retries included; infinity lets it take as long as the
+    daemon is away. Raises ``BadConfiguration`` for an endpoint that is none, and ``BadRequest`` for a
+    ``timeout`` that is negative or NaN, as everything does that is given seconds.
     """
     from rewind.client.zmq_blocking import ConnectionPool
 
@@ -303,13 +305,11 @@ class Subscription:
         more than the first.
 
         ``max_wait``: seconds after which an empty list is given, so that the consumer can do
-        something else meanwhile; None waits for ever.
+        something else meanwhile; 0 does not wait, None waits for ever.
         """
-        while True:
-            self._asked()
-            if not self._fill(max_wait):
-                return
-            yield self._delivery.take(max_events)
+        if max_wait is not None:
+            max_wait = check_seconds(max_wait, "max_wait")
+        return self._batches(max_events, max_wait)
 
     def wait_caught_up(self, timeout: float | None = None) -> bool:
         """Wait, in another thread than the consumer's, until ``caught_up``; False after
@@ -337,6 +337,13 @@ class Subscription:
             finally:
                 self._turn.release()
 
+    def _batches(self, max_events: int, max_wait_s: float | None) -> Iterator[list[Event]]:
+        while True:
+            self._asked()
+            if not self._fill(max_wait_s):
+                return
+            yield self._delivery.take(max_events)
+
     def _asked(self) -> None:
         self._delivery.asked()
         if self._waiting:
@@ -347,6 +354,8 @@ class Subscription:
             self._changed.notify_all()
 
     def _wait(self, ready: Callable[[], bool], timeout: float | None) -> bool:
+        if timeout is not None:
+            timeout = check_seconds(timeout, "timeout")
         with self._changed:
             self._waiting += 1
             try:

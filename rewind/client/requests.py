@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from rewind.checks import check_append
+from rewind.checks import check_append, check_seconds
 from rewind.errors import (
     BadRequest,
     Closed,
@@ -149,8 +149,9 @@ class Requests:
     """Makes a client's calls: its defaults and, once INFO has told them, the daemon's limits."""
 
     def __init__(self, where: str, timeout_s: float) -> None:
+        """``timeout_s``: as the caller gave it. Raises ``BadRequest`` and ``TypeError``."""
         self.where = where
-        self._timeout_s = timeout_s
+        self._timeout_s = check_seconds(timeout_s, "timeout")
         # The daemon's limits are unknown until INFO says them: nothing it might take is refused.
         self._event_bytes_max = self._request_bytes_max = LIMITS["request_bytes"]
 
@@ -162,6 +163,8 @@ class Requests:
         timeout_s: float | None,
     ) -> Call[Appended]:
         """An append of (stream, event) pairs. Raises ``BadRequest`` and ``TooLarge``."""
+        if timeout_s is not None:
+            timeout_s = check_seconds(timeout_s, "timeout")
         events = list(pairs)
         id = None
         if append_id is not None:

@@ -24,7 +24,7 @@ pytest_plugins = "cli_fixtures"
      ["read", "-s", "a", "--prefix", "b"], ["tail", "-s", "a", "--prefix", "b"],
      ["tail", "--after", "1", "--since", "1m"], ["read", "--since", "yesterday"],
      ["read", "--after", str(2**63)], ["read", "--format", "xml"], ["show"], ["show", "no-id"], ["show", "0"],
-     ["ping", "--wait", "0"], ["ping", "--wait", "nan"], ["info", "--timeout", "inf"], ["nothing"],
+     ["ping", "--wait", "0"], ["ping", "--wait", "nan"], ["info", "--timeout", "-1"], ["nothing"],
      ["completion", "csh"], ["--no-such-option"], ["--store", "x", "read"], ["serve", "argument"]],
 )  # fmt: skip
 def test_a_wrong_command_line_is_exit_2(arguments: list[str | bytes]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -59,6 +60,28 @@ def test_what_is_no_endpoint_is_refused_at_once(wrong: str) -> None:
         rewind.connect(wrong)
     with pytest.raises(rewind.BadConfiguration):
         rewind.connect(topic_endpoint=wrong)
+
+
+@pytest.mark.parametrize("wrong", [-1, -0.0015, math.nan, "1", True, None])
+def test_a_duration_that_is_none_is_refused_at_the_call(daemon: Daemon, wrong: Any) -> None:
+    for connect in (rewind.connect, rewind.connect_async):
+        with pytest.raises((rewind.BadRequest, TypeError), match="timeout"):
+            connect(timeout=wrong)  # type: ignore[operator]
+    if wrong is not None:
+        for kind in (rewind.Subscription, rewind.AsyncSubscription):
+            with pytest.raises((rewind.BadRequest, TypeError), match="max_wait"):
+                kind.batches(None, max_wait=wrong)  # type: ignore[attr-defined]
+
+
+def test_a_call_without_end_is_answered_by_a_daemon_that_comes_later() -> None:
+    endpoint = free_endpoint()
+    heads: list[int] = []
+    with rewind.connect(endpoint, timeout=math.inf) as client:
+        waiting = threading.Thread(target=lambda: heads.append(client.head()))
+        waiting.start()
+        with FakeDaemon(lambda frames, fake: ok_head(frames, 7), endpoint):
+            waiting.join(PATIENCE_S)
+    assert heads == [7]
 
 
 def test_connect_does_not_wait_for_the_daemon(tmp_path: Path) -> None:
