@@ -43,12 +43,12 @@ class About(msgspec.Struct, frozen=True):
 def answer(request: Request, store: Store, about: About) -> list[bytes]:
     """The reply to a read of any kind, as the store is now: all frames, the route first.
 
-    A READ's ``wait_ms`` is not looked at. Raises the ``RequestError`` that refuses the request, also
-    the one that is its body, and ``StoreDamaged``.
+    A READ's ``wait_ms`` is not looked at. Raises the ``RequestError`` that refuses the request, and
+    ``StoreDamaged``; an error that is the request's body is answered like any other.
     """
     body = request.body
     if isinstance(body, RequestError):
-        raise body
+        return replies.encode_error(request, body)
     return _ANSWERS[type(body)](request, store, about)
 
 

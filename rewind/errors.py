@@ -13,7 +13,7 @@ This module imports nothing of Rewind. Next: events.py.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 QUOTED_CHARS_MAX = 80  # a message that quotes what it refuses is still read at a glance
 MESSAGE_CHARS_MAX = 400  # another program's message fits, and 16 MB that it echoes do not
@@ -62,6 +62,33 @@ class RewindError(Exception):
 
     #: Exit code of a command line that ends with this error.
     exit_code: ClassVar[int] = 1
+
+
+# --- errors that are kept -----------------------------------------------------
+#
+# A traceback keeps every frame that the error passed, with all that is in it: a request, a batch, and
+# often whatever keeps the error, which is a cycle. So an error that becomes a value loses its
+# traceback, and what is raised later is a copy.
+
+AnyError = TypeVar("AnyError", bound=Exception)
+
+
+def without_traceback(error: AnyError) -> AnyError:
+    """The error itself, as a value that may be kept: it keeps nothing else alive."""
+    error.__cause__ = error.__context__ = error.__traceback__ = None
+    return error
+
+
+def fresh(kept: AnyError) -> AnyError:
+    """A copy to raise of an error that is kept, with its cause.
+
+    Raising the kept one adds a traceback to it, each time another.
+    """
+    kind = type(kept)
+    error = kind.__new__(kind, *kept.args)
+    error.__dict__.update(kept.__dict__)
+    error.__cause__ = kept.__cause__
+    return error
 
 
 # --- refused requests ---------------------------------------------------------

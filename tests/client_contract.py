@@ -5,11 +5,13 @@ A test module derives a class from ``ClientContract`` and gives it a ``client`` 
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -73,6 +75,19 @@ class Consumer(threading.Thread):
     @property
     def positions(self) -> list[int]:
         return [each.position for each in self.events]
+
+
+def check_that_a_refusal_is_freed(client: Any) -> None:
+    """A refusal is gone with its last reference. (What asyncio's futures keep is asyncio's.)"""
+    gc.disable()  # What is left is freed at once, and not by luck.
+    try:
+        with pytest.raises(rewind.WrongExpectedVersion) as caught:
+            client.append("s", event(), 7)
+        refused = weakref.ref(caught.value)
+        del caught
+        assert refused() is None
+    finally:
+        gc.enable()
 
 
 def eventually(condition: Callable[[], object], what: str = "") -> None:

@@ -9,7 +9,7 @@ import pytest
 from appends import append, event, filled, key
 
 from rewind.answers import About, answer, answer_appends, appends_in
-from rewind.errors import BadRequest, RequestError, UnknownCommand, WrongExpectedVersion
+from rewind.errors import BadRequest, RequestError, WrongExpectedVersion
 from rewind.events import Appended
 from rewind.release import __version__
 from rewind.wire import native
@@ -69,9 +69,13 @@ def test_a_query_of_rewind_0_3_is_a_page_without_end_when_stopped_by_the_count()
     assert frames == [b"peer", b"", *events[100], b"END"]
 
 
-def test_a_refused_request_raises_what_refuses_it() -> None:
-    with pytest.raises(UnknownCommand):
-        answer(request(b"FROB"), filled(), ABOUT)
+def test_an_error_in_place_of_a_request_is_answered_and_never_raised() -> None:
+    refused = native_request(b"FROB")
+    assert body_of(answer(refused, filled(), ABOUT))["code"] == "unknown_command"
+    assert refused.body.__traceback__ is None
+
+
+def test_what_refuses_a_read_is_raised() -> None:
     store = filled(2)
     first, second = [id_text(event.id_bytes) for event in store.read(native.Read()).events]
     with pytest.raises(BadRequest, match="later"):

@@ -23,7 +23,7 @@ from rewind.answers import About, answer, answer_appends
 from rewind.backends import open_backend
 from rewind.client.follow import Delivery
 from rewind.client.requests import Call, closed, parse_reply
-from rewind.errors import Closed, RequestError, StoreError, StoreFailed
+from rewind.errors import Closed, RequestError, StoreError, StoreFailed, fresh
 from rewind.events import Append, Appended
 from rewind.store import Store
 from rewind.wire.envelope import Request, decode_request
@@ -62,7 +62,7 @@ class Embedded:
             frames = encode_error(request, refused)
         _, reply = parse_reply(frames[len(_ROUTE) :], self.url)
         if isinstance(reply, RequestError):
-            raise reply
+            raise fresh(reply)
         return reply
 
     def forget(self, call: Call[Any]) -> None:
@@ -105,7 +105,7 @@ class Embedded:
         if self._closed:
             raise closed()
         if self._failure is not None:
-            raise self._failure
+            raise fresh(self._failure)
 
     def _tell(self) -> None:
         for listener in list(self._listeners):
@@ -129,7 +129,7 @@ class Embedded:
                 self._commit()
         if isinstance(queued.outcome, Appended):
             return queued.outcome
-        raise queued.outcome
+        raise fresh(queued.outcome)
 
     def _commit(self) -> None:
         """Make what is queued durable in one commit, and say so to those who wait for it."""

@@ -28,7 +28,7 @@ from rewind.client.requests import (
     passes_soon,
 )
 from rewind.endpoints import choose_topic
-from rewind.errors import RequestError, StoreChanged
+from rewind.errors import RequestError, StoreChanged, fresh
 from rewind.events import Event, decode_event
 from rewind.wire import native
 from rewind.wire.native import Read, encode
@@ -282,7 +282,7 @@ class Follower:
 
     def _refused(self, refused: RequestError, now_s: float) -> None:
         if not passes_soon(refused):
-            raise refused
+            raise fresh(refused)
         self._pause_until_s = now_s + self._pause_s
         self._pause_s = min(self._pause_s * 2, PAUSE_S_MAX)
 

@@ -221,7 +221,7 @@ class Outstanding:
             try:
                 call.pause(answer, now_s)
             except RewindError as error:
-                outcome = error
+                outcome = error.with_traceback(None)
             else:
                 call.paused = True
                 self.due_s = min(self.due_s, call.due_s)

@@ -29,6 +29,7 @@ from rewind.errors import (
     ShuttingDown,
     TooLarge,
     Unavailable,
+    fresh,
 )
 from rewind.events import Append, Appended, AppendEvent, Event, NewEvent, decode_events, uuid_of
 from rewind.wire import native
@@ -134,7 +135,7 @@ class Call(msgspec.Struct, Generic[T], eq=False):
         """The reply, once the outcome is known. Raises what the outcome is otherwise."""
         if isinstance(self.outcome, Reply):
             return self.outcome
-        raise self.outcome
+        raise fresh(self.outcome)
 
 
 def passes_soon(refused: RequestError) -> bool:

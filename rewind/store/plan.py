@@ -21,6 +21,7 @@ from rewind.errors import (
     RequestError,
     StoreDamaged,
     WrongExpectedVersion,
+    without_traceback,
 )
 from rewind.events import (
     STREAM_EXISTS,
@@ -48,7 +49,7 @@ def plan(appends: Sequence[Append], facts: Facts, now_ns: int, durability: str) 
         try:
             outcome: Appended | RequestError = _plan_one(result, append, now_ns)
         except RequestError as refused:
-            outcome = refused
+            outcome = without_traceback(refused)
         except (
             StoreDamaged
         ) as damage:  # An event of a retry is damaged: that is this append's alone.

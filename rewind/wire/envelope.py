@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from rewind.checks import EVENT_BYTES_MAX
-from rewind.errors import BadRequest, RequestError, UnknownCommand
+from rewind.errors import BadRequest, RequestError, UnknownCommand, without_traceback
 from rewind.wire import native, old
 
 ENVELOPE_FRAMES_MAX = 8  # each proxy between client and daemon adds a frame or two
@@ -73,7 +73,7 @@ def decode_request(frames: list[bytes], event_bytes_max: int = EVENT_BYTES_MAX) 
     try:
         body: Any = decode(rest, event_bytes_max)
     except RequestError as error:
-        body = native.without_traceback(error)
+        body = without_traceback(error)
     return Request(route, dialect, request_id, body)
 
 

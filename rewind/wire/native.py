@@ -31,7 +31,7 @@ from rewind.checks import (
     check_stream,
     check_text,
 )
-from rewind.errors import BadRequest, RequestError, TooLarge
+from rewind.errors import BadRequest, RequestError, TooLarge, without_traceback
 from rewind.events import INT_MAX, Append, Event
 
 REQUEST_ID_BYTES_MAX = 64  # a UUID and a counter fit, both as text
@@ -218,12 +218,6 @@ def _decode_body(
         raise BadRequest(f"{command.decode()}: the body is nested too deep") from error
     except msgspec.DecodeError as error:
         raise BadRequest(f"{command.decode()}: the body is not msgpack: {error}") from error
-
-
-def without_traceback(error: RequestError) -> RequestError:
-    """The error, which may be kept: its traceback would keep the whole request alive."""
-    error.__cause__ = error.__context__ = error.__traceback__ = None
-    return error
 
 
 # --- checks --------------------------------------------------------------------

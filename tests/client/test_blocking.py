@@ -16,7 +16,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from client_contract import PATIENCE_S, ClientContract, Consumer, consuming, event, eventually, fill
+from client_contract import (
+    PATIENCE_S,
+    ClientContract,
+    Consumer,
+    check_that_a_refusal_is_freed,
+    consuming,
+    event,
+    eventually,
+    fill,
+)
 from conftest import store_url
 from fakes import FakeDaemon, FakeFeed, free_endpoint, ok_head, pack, refusal
 from raw import Raw
@@ -41,6 +50,10 @@ def durable(tmp_path: Path) -> Iterator[Daemon]:
 
 class TestContract(ClientContract):
     pass
+
+
+def test_a_refusal_is_freed_when_nobody_holds_it_any_more(client: rewind.Client) -> None:
+    check_that_a_refusal_is_freed(client)
 
 
 def follower(subscription: Any) -> Follower:

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client_contract import PATIENCE_S, ClientContract, Consumer, event, eventually, fill
+from client_contract import (
+    PATIENCE_S,
+    ClientContract,
+    Consumer,
+    check_that_a_refusal_is_freed,
+    event,
+    eventually,
+    fill,
+)
 from conftest import ALL_SCHEMES, DURABLE, store_url
 
 import rewind
@@ -25,6 +33,10 @@ def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[rewind.Cl
 
 class TestContract(ClientContract):
     pass
+
+
+def test_a_refusal_is_freed_when_nobody_holds_it_any_more(client: rewind.Client) -> None:
+    check_that_a_refusal_is_freed(client)
 
 
 def store_of(client: rewind.Client) -> Any:
@@ -127,8 +139,12 @@ def test_a_failed_commit_ends_the_store(
     with pytest.raises(type(failure)):
         client.append("s", event())
     for use in (client.head, lambda: client.append("s", event()), lambda: next(client.read())):
-        with pytest.raises(rewind.StoreFailed):
-            use()
+        raised = []
+        for _ in range(2):
+            with pytest.raises(rewind.StoreFailed) as caught:
+                use()
+            raised.append(caught.value)
+        assert raised[0] is not raised[1]  # One that is raised again and again only grows.
     consumer.join()
     assert isinstance(consumer.error, rewind.StoreFailed)
     client.close()

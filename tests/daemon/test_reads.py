@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import secrets
+import weakref
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +17,7 @@ from appends import append, event
 from rewind.answers import About, answer_appends, appends_in
 from rewind.backends.memory import MemoryBackend
 from rewind.daemon.reads import PIECE_EVENTS, QUEUED_MAX, RETRY_S_MAX, RETRY_S_MIN, Reads
+from rewind.errors import RequestError
 from rewind.store import Store
 from rewind.wire.envelope import Request, decode_request
 from rewind.wire.native import WAITING_READS_MAX, Read
@@ -170,6 +173,26 @@ def test_a_mistake_is_answered_when_its_turn_comes(room: Room) -> None:
         [b"ERROR", b"2"],
         [b"ERROR", b"3"],
     ]
+
+
+@pytest.mark.parametrize(
+    "frames", [(b"APPEND", b"", b"\xc1"), (b"FROB", b"", pack({})), (b"QUERY",)]
+)
+def test_a_mistake_that_had_to_wait_is_not_kept_once_it_is_answered(
+    room: Room, frames: tuple[bytes, ...]
+) -> None:
+    room.read(b"a", b"1")
+    request = room.request(b"a", *frames)
+    mistake = weakref.ref(request.body)
+    assert isinstance(mistake(), RequestError)
+    room.reads.enqueue(request, 1)
+    del request
+    gc.disable()  # What is left is freed at once, and not by luck.
+    try:
+        room.turn(seconds=1)
+        assert len(room.peers.sent) == 2 and mistake() is None
+    finally:
+        gc.enable()
 
 
 # --- appends behind a read -----------------------------------------------------------

@@ -419,6 +419,23 @@ def test_clients_that_never_read_their_replies_cost_nobody_anything(
         assert grown < 64 * 1024 * 1024, f"{grown} bytes for two deaf clients"
 
 
+def test_refused_requests_that_waited_behind_a_read_leave_nothing(daemon: Daemon, raw: Raw) -> None:
+    proxies = [b"p" * 250] * 7 + [b""]  # an envelope of 2 kB belongs to each of these requests
+
+    def refuse(rounds: int) -> int:
+        for _ in range(rounds):
+            for _ in range(50):
+                raw.send(*proxies, b"READ", b"", pack({}))
+                raw.send(*proxies, b"APPEND", b"", b"\xc1")
+            for _ in range(100):
+                raw.recv()
+        return anonymous_bytes(daemon)
+
+    before = refuse(40)  # by then what grows once has grown
+    grown = refuse(100) - before
+    assert grown < 5_000_000, f"{grown} bytes are kept of 5,000 refused requests of 2 kB"
+
+
 def test_unread_query_answers_are_bounded_in_bytes(daemon: Daemon, raw: Raw) -> None:
     for _ in range(100):
         raw.append(("default", bytes(10_000)))

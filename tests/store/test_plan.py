@@ -92,6 +92,12 @@ def test_two_appends_of_one_commit_cannot_both_meet_the_same_version() -> None:
     assert (first.first, third.first) == (11, 12)
 
 
+def test_a_refusal_is_a_value_that_keeps_nothing_of_its_batch() -> None:
+    (refused,) = outcomes(append(event("a"), s=9))
+    assert isinstance(refused, WrongExpectedVersion)
+    assert refused.__traceback__ is None and refused.__context__ is None
+
+
 def test_a_refused_append_leaves_no_trace() -> None:
     result = plan(
         [append(event("a"), id=key(1), s=9), append(event("a"), id=key(1))], known(), 200, "fsync"
