@@ -150,8 +150,10 @@ class Store:
     def _alone(self, append: Append, facts: Facts, full: StorageFull) -> Appended | RequestError:
         """The outcome of an append when nothing of its batch is stored."""
         outcome = plan([append], facts, 0, self.durability).outcomes[0]
-        new = isinstance(outcome, Appended) and not outcome.duplicate
-        return full if new else outcome
+        if isinstance(outcome, Appended):
+            return outcome if outcome.duplicate else full
+        # An id of the store's own form may fit only behind the appends that were in front of it.
+        return full if isinstance(outcome, BadRequest) else outcome
 
     def _facts(self, appends: Sequence[Append]) -> Facts:
         """Ask the backend everything a plan needs, each kind at once."""

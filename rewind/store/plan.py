@@ -130,11 +130,14 @@ class Plan:
         positions = [self._position(event.id or b"") for event in append.events]
         if not any(positions):
             return None
+        known = sum(position > 0 for position in positions)
+        if not known:
+            self._check_own_ids(append, positions)
+            return None
         count = len(positions)
-        if 0 in positions:
+        if known < count:
             raise IdConflict(
-                f"{count - positions.count(0)} of the {count} event ids are known already: "
-                "an append is retried whole"
+                f"{known} of the {count} event ids are known already: an append is retried whole"
             )
         first, last = positions[0], positions[-1]
         if positions != list(range(first, first + count)) or first <= self._facts.head < last:
@@ -146,17 +149,35 @@ class Plan:
         return first, last
 
     def _position(self, id: bytes) -> int:
-        """The position of the event with this id; 0 if it is new."""
+        """The position of the event with this id. If it is new: 0, or less, see ``_check_own_ids``."""
         own = own_id_position(self._facts.own_prefix, id)
         if own is None:
             return self._positions.get(id) or self._facts.positions.get(id, 0)
-        planned_last = self._facts.head + len(self.records)
-        if not 0 < own <= planned_last or self._events(own, own)[0].id_bytes != id:
+        if own > self._facts.head + len(self.records):
+            return -own
+        if own == 0 or self._events(own, own)[0].id_bytes != id:
             raise BadRequest(
                 f"event id {uuid.UUID(bytes=id)} is of the form this store makes itself, and it has "
                 "not made this one: choose another, a random UUID for example"
             )
         return own
+
+    def _check_own_ids(self, append: Append, positions: Sequence[int]) -> None:
+        """Refuse new events with ids of the store's own form, unless each gets the position in its id.
+
+        ``positions``: less 0 is such an id's. They come from a copy of this store that is longer, and
+        need no index entry here, as they did not there.
+        """
+        first = self._facts.head + len(self.records) + 1
+        for place, (event, position) in enumerate(
+            zip(append.events, positions, strict=True), first
+        ):
+            if position not in (0, -place):
+                raise BadRequest(
+                    f"event id {uuid.UUID(bytes=event.id)} is of the form this store makes itself, for "
+                    f"position {-position} alone, and the event would be at position {place}: choose "
+                    "another, a random UUID for example, or append what is missing in between first"
+                )
 
     def _events(self, first: int, last: int) -> list[Event]:
         """Events of one append, which is stored or was planned before this one."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import DURABLE
 from shell import PATIENCE_S, events, eventually, fail, run, running, succeed
 
 import rewind
@@ -161,3 +163,35 @@ def test_ctrl_c_ends_an_import_with_130_and_says_how_far_it_came(
         # The second is stored, but its answer may have come too late to be counted.
         assert re.search(r"([12]) events appended, .*, up to line \1\n", said), said
         assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("scheme", DURABLE)
+def test_a_restored_copy_is_brought_up_to_date_from_the_original(
+    scheme: str, tmp_path: Path
+) -> None:
+    original, copy = f"{scheme}:{tmp_path / 'original'}", f"{scheme}:{tmp_path / 'copy'}"
+    chosen = NewEvent("chosen", id=uuid.uuid4())
+    with rewind.open(original) as client:
+        client.append("a", [NewEvent("one"), NewEvent("two")])
+    shutil.copytree(tmp_path / "original", tmp_path / "copy")
+    with rewind.open(original) as client:
+        client.append("b", [NewEvent("three", b"\xff"), NewEvent("four", tags=("t",))])
+        client.append("a", chosen)
+        client.append("a", NewEvent("six"))
+    newer = succeed("read", "--after", "2", "--format", "jsonl", "-e", original)
+    said = succeed("append", "--json", "-e", copy, input=newer)
+    assert said == b"4 events appended, the last at position 6\n"
+    assert b"4 were stored before" in succeed("append", "--json", "-e", copy, input=newer)
+
+    def known(url: str) -> list[tuple[Any, ...]]:
+        with rewind.open(url) as client:
+            return [
+                (e.id, e.stream, e.version, e.position, e.type, e.tags, e.data)
+                for e in client.read()
+            ]
+
+    assert known(copy) == known(original)
+    with rewind.open(copy) as client:
+        client.append("c", NewEvent("its own"))
+    elsewhere = newer.splitlines()[-1].replace(b"000006", b"000009")
+    assert "for position 9 alone" in fail(1, "append", "--json", "-e", copy, input=elsewhere)

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from typing import Any
 
+import msgspec
 import pytest
 from conftest import ALL_SCHEMES
 from hypothesis import HealthCheck, settings
@@ -23,8 +24,8 @@ from hypothesis.stateful import (
 )
 
 from rewind.backends import open_backend
-from rewind.errors import IdConflict, WrongExpectedVersion
-from rewind.events import Append, Appended, AppendEvent, decode_event
+from rewind.errors import BadRequest, IdConflict, WrongExpectedVersion
+from rewind.events import Append, Appended, AppendEvent, decode_event, own_id
 from rewind.store import Store
 from rewind.wire.native import Read
 
@@ -39,6 +40,10 @@ SMALL = st.integers(0, 25)
 
 def new_event(id: bytes | None = None) -> st.SearchStrategy[AppendEvent]:
     return st.builds(AppendEvent, st.just(id), STREAMS, TYPES, TAGS, METADATA, DATA)
+
+
+def identified(event: AppendEvent, id: bytes) -> AppendEvent:
+    return msgspec.structs.replace(event, id=id)
 
 
 class Model(RuleBasedStateMachine):
@@ -123,15 +128,32 @@ class Model(RuleBasedStateMachine):
         appends = []
         for events, expected, with_id, with_event_ids in batch:
             if with_event_ids:
-                events = [
-                    AppendEvent(self.next_id(), *(getattr(e, f) for f in e.__struct_fields__[1:]))
-                    for e in events
-                ]
+                events = [identified(event, self.next_id()) for event in events]
             id = self.next_id() if with_id and not with_event_ids else None
             appends.append(Append(tuple(events), id, expected))
         outcomes, _ = self.store.append(appends)
         for append, outcome in zip(appends, outcomes, strict=True):
             self.take(append, outcome)
+
+    @rule(
+        ahead=st.sampled_from([1, 1, 1, 2, 5]),
+        events=st.lists(new_event(), min_size=1, max_size=3),
+        behind=st.booleans(),
+    )
+    def import_of_a_longer_copy(self, ahead: int, events: list[AppendEvent], behind: bool) -> None:
+        """Events with the ids that the store would make itself, where they fit and where they do not."""
+        first = len(self.events) + ahead
+        ids = [own_id(self.store.own_prefix, first + index) for index in range(len(events))]
+        longer = Append(tuple(identified(event, id) for event, id in zip(events, ids, strict=True)))
+        fills = Append((AppendEvent(self.next_id(), "z", "", (), {}, b""),))
+        appends = [fills, longer] if behind else [longer]
+        outcomes, _ = self.store.append(appends)
+        if behind:
+            self.take(fills, outcomes[0])
+        if ahead == 1 + behind:
+            self.take(longer, outcomes[-1])
+        else:
+            assert isinstance(outcomes[-1], BadRequest), outcomes
 
     @rule(data=st.data())
     def retry(self, data: st.DataObject) -> None:
@@ -152,10 +174,7 @@ class Model(RuleBasedStateMachine):
         if append.id is not None:
             changed = Append((*append.events, extra), append.id)
         else:
-            fresh = AppendEvent(
-                self.next_id(), *(getattr(extra, f) for f in extra.__struct_fields__[1:])
-            )
-            changed = Append((*append.events, fresh))
+            changed = Append((*append.events, identified(extra, self.next_id())))
         (refused,), records = self.store.append([changed])
         assert isinstance(refused, IdConflict) and not records
 

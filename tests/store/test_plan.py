@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import Any
 
@@ -16,7 +17,7 @@ from rewind.errors import (
     StoreDamaged,
     WrongExpectedVersion,
 )
-from rewind.events import Append, Appended, Event, own_id, own_id_prefix
+from rewind.events import Append, Appended, AppendEvent, Event, own_id, own_id_prefix
 from rewind.store.plan import Facts, plan
 
 PREFIX = own_id_prefix(uuid.UUID(int=1 << 100))
@@ -199,10 +200,62 @@ def test_appends_earlier_in_the_commit_count_as_stored() -> None:
     assert isinstance(partly, IdConflict)
 
 
-@pytest.mark.parametrize("id", [*(own_id(PREFIX, n) for n in (11, 12, 99)), PREFIX + bytes(8)])
-def test_an_id_of_our_own_form_that_we_have_not_made_is_refused(id: bytes) -> None:
-    (refused,) = outcomes(append(event(id=id)))
-    assert isinstance(refused, BadRequest)
+def own(*numbers: int) -> list[AppendEvent]:
+    return [event(id=own_id(PREFIX, number)) for number in numbers]
+
+
+def test_events_of_a_longer_copy_are_taken_at_their_own_positions() -> None:
+    result = plan(
+        [append(*own(11, 12)), append(event(id=key(1)), *own(14)), append(*own(15))],
+        known(),
+        200,
+        "fsync",
+    )
+    assert [(o.first, o.id_bytes, o.duplicate) for o in result.outcomes] == [
+        (11, (), False),
+        (13, (), False),
+        (15, (), False),
+    ]
+    made = [record.event.id_bytes for record in result.records]
+    assert made == [key(1) if n == 13 else own_id(PREFIX, n) for n in range(11, 16)]
+
+
+def test_events_of_a_longer_copy_are_duplicates_the_second_time() -> None:
+    first, again, other, partly = outcomes(
+        append(*own(11, 12)),
+        append(*own(11, 12)),
+        append(event(data=b"other", id=own_id(PREFIX, 11)), *own(12)),
+        append(*own(12, 13)),
+    )
+    assert isinstance(first, Appended) and isinstance(again, Appended)
+    assert again == Appended(11, 12, (), first.versions, True, "fsync")
+    assert isinstance(other, IdConflict) and isinstance(partly, IdConflict)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ((12,), "for position 12 alone.* would be at position 11"),
+        ((11, 13), "for position 13 alone.* would be at position 12"),
+        ((12, 11), "for position 12 alone.* would be at position 11"),
+        ((10**18,), "would be at position 11"),
+        ((8,), "has not made this one"),  # A client's id has the event there.
+    ],
+)
+def test_an_id_of_our_own_form_belongs_to_its_position_alone(
+    numbers: tuple[int, ...], words: str
+) -> None:
+    refused, fine = outcomes(append(*own(*numbers)), append(), **KNOWN)
+    assert isinstance(refused, BadRequest) and re.search(words, str(refused))
+    assert isinstance(fine, Appended) and fine.first == 11
+
+
+@pytest.mark.parametrize(
+    "end", [bytes(8), b"\xff" * 8, (0xC000_0000_0000_0000 | 11).to_bytes(8, "big")]
+)
+def test_an_id_that_begins_as_ours_and_that_we_never_make_is_refused(end: bytes) -> None:
+    (refused,) = outcomes(append(event(id=PREFIX + end)))
+    assert isinstance(refused, BadRequest) and "has not made this one" in str(refused)
 
 
 def test_damage_met_by_a_retry_concerns_that_retry_alone() -> None:

@@ -75,6 +75,15 @@ def test_a_full_disk_is_refused_before_writing_and_reads_go_on(tmp_path: Any) ->
     assert store.append([append(id=key(2))])[0][0].first == 2
 
 
+def test_a_full_disk_refuses_what_only_fits_behind_what_it_refuses(tmp_path: Any) -> None:
+    free = [10**6]
+    store = Store(OnDisk(tmp_path), free_bytes=lambda path: free[0])
+    longer = [append(event(id=own_id(store.own_prefix, n))) for n in (1, 2, 3)]
+    assert all(isinstance(refused, StorageFull) for refused in store.append(longer)[0])
+    free[0] = 10**12
+    assert [taken.first for taken in store.append(longer)[0]] == [1, 2, 3]
+
+
 class Overtaken(MemoryBackend):
     """A backend another store commits to, once, between a plan and its commit."""
 
