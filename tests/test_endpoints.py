@@ -233,11 +233,12 @@ def test_a_forgotten_transport_is_noticed(text: str, expected: bool) -> None:
     ],
 )
 def test_loopback_endpoints_need_no_more(endpoint: str) -> None:
-    assert settings({"incoming_bind": (endpoint,)}, {}).incoming_bind == (endpoint,)
+    expected = endpoint.replace("localhost", "127.0.0.1")
+    assert settings({"incoming_bind": (endpoint,)}, {}).incoming_bind == (expected,)
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["tcp://*:1", "tcp://0.0.0.0:1", "tcp://eth0:1", "tcp://[::]:1"]
+    "endpoint", ["tcp://*:1", "tcp://0.0.0.0:1", "tcp://lo:1", "tcp://[::]:1", "ipc://@r"]
 )
 def test_other_endpoints_need_insecure(endpoint: str) -> None:
     with pytest.raises(BadConfiguration, match=r"--incoming-bind.*--insecure"):

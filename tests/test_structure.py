@@ -22,6 +22,7 @@ ROOT = Path(rewind.__file__).parent
 USERS = {
     "zmq": (
         "wire/messages.py",
+        "daemon/binding.py",
         "daemon/server.py",
         "daemon/peers.py",
         "daemon/feeds.py",

@@ -15,8 +15,6 @@ and exit codes (process.py).
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -24,17 +22,12 @@ from collections.abc import Callable, Sequence
 import zmq
 
 from rewind.answers import About, answer_appends, appends_in
+from rewind.daemon.binding import bind, remove_socket_files
 from rewind.daemon.feeds import Feed, Feeds
 from rewind.daemon.peers import PIPE_MESSAGES_MAX, Peers
 from rewind.daemon.reads import RETRY_S_MIN, Reads
 from rewind.daemon.settings import Settings
-from rewind.endpoints import socket_file
-from rewind.errors import (
-    BadConfiguration,
-    BindNotPermitted,
-    CannotBind,
-    RequestError,
-)
+from rewind.errors import RequestError
 from rewind.events import Append, Record
 from rewind.store import Store
 from rewind.wire import envelope
@@ -72,6 +65,7 @@ class Server:
         with contextlib.ExitStack() as opened:
             self._wake_read, self._wake_write = map(opened.enter_context, socket.socketpair())
             self._wake_write.setblocking(False)
+            opened.callback(self._remove_socket_files)
             self._context = zmq.Context()
             opened.callback(self._context.destroy)  # Its sockets go with it, and linger LINGER_MS.
             self._bind()
@@ -118,16 +112,12 @@ class Server:
 
     def _bind_to(self, sock: zmq.Socket[bytes], name: str, endpoints: Sequence[str]) -> None:
         self.endpoints[name] = bound = []
+        store, insecure = self._store.backend.path, self._settings.insecure
         for endpoint in endpoints:
-            _refuse_used_ipc(endpoint)
-            # With IPv6 switched on, LAST_ENDPOINT reports 127.0.0.1 as ::ffff:127.0.0.1.
-            sock.setsockopt(zmq.IPV6, "[" in endpoint)
-            try:
-                sock.bind(endpoint)
-            except zmq.ZMQError as error:
-                raise _bind_error(name, endpoint, error) from error
-            last: bytes = sock.getsockopt(zmq.LAST_ENDPOINT)  # type: ignore[assignment]
-            bound.append(last.rstrip(b"\0").decode())
+            bound.append(bind(sock, name, endpoint, store=store, insecure=insecure))
+
+    def _remove_socket_files(self) -> None:
+        remove_socket_files([endpoint for bound in self.endpoints.values() for endpoint in bound])
 
     # The turn
 
@@ -247,30 +237,3 @@ class Server:
 def _append_count(request: Request) -> int:
     """How many appends a request counts towards the bound of a batch."""
     return len(request.body.parts) if isinstance(request.body, Appends) else 1
-
-
-def _refuse_used_ipc(endpoint: str) -> None:
-    """Raise ``CannotBind`` if a process listens there: ZeroMQ would take the Unix socket over."""
-    file = socket_file(endpoint)
-    if file is None or not file.is_socket():
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(file))
-        except OSError:
-            return  # nobody listens on what a process has left behind
-    raise CannotBind(f"cannot bind {endpoint}: another process listens there")
-
-
-def _bind_error(name: str, endpoint: str, error: zmq.ZMQError) -> CannotBind | BadConfiguration:
-    where = f"--{name}-bind {endpoint}"
-    if error.errno == zmq.EADDRINUSE:
-        return CannotBind(
-            f"cannot bind {where}: the address is in use; stop the other program or choose another "
-            "port (* takes a free one)"
-        )
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return BindNotPermitted(f"cannot bind {where}: {os.strerror(error.errno)}")
-    if error.errno in (errno.EINVAL, errno.EPROTONOSUPPORT):
-        return BadConfiguration(f"{where}: ZeroMQ does not accept this endpoint")
-    return CannotBind(f"cannot bind {where}: {error.strerror}")

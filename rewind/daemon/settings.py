@@ -1,6 +1,7 @@
 """The daemon's settings, validated once, each knowing where it came from.
 
-An option beats its environment variable, which beats the default. Nothing here opens anything.
+An option beats its environment variable, which beats the default. Nothing here opens anything; the
+system is asked where the names of hosts lead, so that what was looked at is what is bound.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any
 import msgspec
 
 from rewind.checks import EVENT_BYTES_MAX
-from rewind.endpoints import check_bind
-from rewind.errors import BadConfiguration
+from rewind.endpoints import check_bind, resolve
+from rewind.errors import BadConfiguration, CannotBind, Unavailable
 from rewind.wire.native import REQUEST_BYTES_MAX
 
 DEFAULT_INCOMING = "tcp://127.0.0.1:9090"
@@ -57,7 +58,8 @@ def option(name: str) -> str:
 def settings(options: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
     """Settings from options (absent or None: not given) and environment variables.
 
-    Raises ``BadConfiguration``, naming the setting and where its value came from.
+    A bind whose host is a name holds its address in the result. Raises ``BadConfiguration``, naming
+    the setting and where its value came from, and ``CannotBind`` for a name without an address.
     """
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -69,9 +71,7 @@ def settings(options: Mapping[str, Any], environ: Mapping[str, str]) -> Settings
             text = environ[variable(name)]
             sources[name] = variable(name)
             values[name] = _parse(name, text, variable(name))
-    result = Settings(**values)
-    _check_binds(result, sources)
-    return result
+    return _judged(Settings(**values), sources)
 
 
 def _parse(name: str, value: Any, source: str) -> Any:
@@ -108,15 +108,41 @@ def _boolean(text: str, source: str) -> bool:
     raise BadConfiguration(f"{source}={text}: write 1 or 0")
 
 
-def _check_binds(result: Settings, sources: Mapping[str, str]) -> None:
+def _judged(result: Settings, sources: Mapping[str, str]) -> Settings:
+    """The settings with what is really to be bound: an address for each name, and it was looked at."""
+    binds = {}
     for name in ("incoming_bind", "streaming_bind", "topic_bind", "gorewind_bind"):
         source = sources.get(name, option(name))
-        for endpoint in getattr(result, name):
-            if not check_bind(endpoint, source).loopback and not result.insecure:
-                raise BadConfiguration(
-                    f"{source}={endpoint} can be reached from other machines, and anyone there could "
-                    "read and write: bind to 127.0.0.1, or add --insecure if the network is trusted"
-                )
+        binds[name] = tuple(
+            _judge(endpoint, source, result.insecure) for endpoint in getattr(result, name)
+        )
     if not result.incoming_bind:
         source = sources.get("incoming_bind", option("incoming_bind"))
         raise BadConfiguration(f"{source} is empty: without it nobody can reach the daemon")
+    return msgspec.structs.replace(result, **binds)
+
+
+def _judge(text: str, source: str, insecure: bool) -> str:
+    """The endpoint to bind for what a setting holds, if it may be bound.
+
+    Of several addresses of a name the first of IPv4 is taken, since every ZeroMQ client can connect
+    to it, and of IPv6 only where there is no other.
+    """
+    endpoint = check_bind(text, source)
+    try:
+        found = resolve(endpoint)
+    except Unavailable as error:
+        raise CannotBind(f"cannot bind {source}={text}: {error}") from error
+    address = min(found, key=lambda one: one.host.startswith("["))
+    if insecure or (address.loopback and not address.is_abstract):
+        return address.text
+    if address.is_abstract:
+        raise BadConfiguration(
+            f"{source}={text} has no file, so every user of this machine could read and write: write "
+            "ipc://PATH, or add --insecure if all of them are trusted"
+        )
+    leads = "" if address == endpoint else f" leads to {address.host}, which"
+    raise BadConfiguration(
+        f"{source}={text}{leads} can be reached from other machines, and anyone there could "
+        "read and write: bind to 127.0.0.1, or add --insecure if the network is trusted"
+    )
