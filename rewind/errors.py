@@ -63,6 +63,16 @@ class RewindError(Exception):
     #: Exit code of a command line that ends with this error.
     exit_code: ClassVar[int] = 1
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is copied by calling its class with its message, unless it says otherwise;
+        # not every class here takes a message. A process pool hangs on what it cannot unpickle.
+        return _again, (type(self), self.args), self.__dict__
+
+
+def _again(kind: type[RewindError], args: tuple[Any, ...]) -> RewindError:
+    """An error with this message, without its ``__init__``; its attributes are set afterwards."""
+    return kind.__new__(kind, *args)
+
 
 # --- errors that are kept -----------------------------------------------------
 #
@@ -135,8 +145,15 @@ class WrongExpectedVersion(RequestError):
     code = "wrong_expected_version"
 
     def __init__(self, stream: str, expected: int, actual: int) -> None:
-        expectation = {-1: "to exist", 0: "not to exist"}.get(expected, f"at version {expected}")
-        super().__init__(f"expected stream {stream!r} {expectation}, but it is at version {actual}")
+        name = quoted(stream)
+        wish = {-1: "it to exist", 0: "none"}.get(expected, f"version {expected}")
+        if actual == 0:
+            found = f"there is no stream {name} yet"
+        elif expected == 0:
+            found = f"there is a stream {name} already, at version {actual}"
+        else:
+            found = f"stream {name} is at version {actual}"
+        super().__init__(f"{found}: the append expected {wish}")
         self.stream = stream
         self.expected = expected
         self.actual = actual

@@ -1,14 +1,101 @@
-"""How errors quote what they refuse."""
+"""What every error keeps: it survives copying and pickling; and how errors quote what they refuse."""
 
 from __future__ import annotations
 
+import importlib
+import multiprocessing
+import pkgutil
 import uuid
+from concurrent.futures import ProcessPoolExecutor
 from enum import IntEnum, StrEnum
 from typing import Any
 
 import pytest
+from copies import COPIES
 
-from rewind.errors import MESSAGE_CHARS_MAX, QUOTED_CHARS_MAX, one_line, quoted
+import rewind
+from rewind.errors import (
+    MESSAGE_CHARS_MAX,
+    QUOTED_CHARS_MAX,
+    Behind,
+    RewindError,
+    Unavailable,
+    WrongExpectedVersion,
+    one_line,
+    quoted,
+)
+
+# --- copies -----------------------------------------------------------------------
+
+OWN_ARGUMENTS: dict[type[RewindError], tuple[Any, ...]] = {
+    WrongExpectedVersion: ("order-1", 2, 3),
+    Behind: (7,),
+    Unavailable: ("no answer", bytes(range(16))),
+}
+"""What makes an error whose ``__init__`` is its own; all others take a message."""
+
+
+def every_error() -> list[type[RewindError]]:
+    """The base and all that derive from it, in whichever file of the package."""
+    for module in pkgutil.walk_packages(rewind.__path__, "rewind."):
+        if module.name != "rewind.__main__":
+            importlib.import_module(module.name)
+    found: list[type[RewindError]] = [RewindError]
+    for each in found:
+        found += [child for child in each.__subclasses__() if child not in found]
+    return found
+
+
+def made(kind: type[RewindError]) -> RewindError:
+    """An error of this kind, as it is raised and caught."""
+    own = kind.__init__ is not Exception.__init__
+    assert not own or kind in OWN_ARGUMENTS, f"OWN_ARGUMENTS says nothing of {kind.__name__}"
+    error = kind(*OWN_ARGUMENTS.get(kind, ("the message",)))
+    error.add_note("a note")
+    try:
+        raise error from ValueError("a cause, which may hold anything")
+    except RewindError as caught:
+        return caught
+
+
+@pytest.mark.parametrize("kind", every_error(), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("how", COPIES)
+def test_every_error_is_copied_whole(kind: type[RewindError], how: str) -> None:
+    error = made(kind)
+    again = COPIES[how](error)
+    assert type(again) is kind and str(again) == str(error) and again.args == error.args
+    assert vars(again) == vars(error) and again.exit_code == error.exit_code
+    assert again.__cause__ is None and again.__traceback__ is None
+
+
+def append_in_this_process(expected_version: int) -> None:
+    with rewind.open("memory:") as store:
+        store.append("order-1", rewind.NewEvent("Placed"), expected_version)
+
+
+def test_an_error_comes_back_from_a_process_pool() -> None:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        failed = pool.submit(append_in_this_process, 3)
+        with pytest.raises(WrongExpectedVersion, match="there is no stream 'order-1' yet") as error:
+            failed.result(timeout=120)
+    assert (error.value.stream, error.value.expected, error.value.actual) == ("order-1", 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual", "words"),
+    [
+        (-1, 0, "there is no stream 's' yet: the append expected it to exist"),
+        (3, 0, "there is no stream 's' yet: the append expected version 3"),
+        (0, 2, "there is a stream 's' already, at version 2: the append expected none"),
+        (3, 2, "stream 's' is at version 2: the append expected version 3"),
+    ],
+)
+def test_a_wrong_version_is_told_as_people_say_it(expected: int, actual: int, words: str) -> None:
+    assert str(WrongExpectedVersion("s", expected, actual)) == words
+
+
+# --- quotations -------------------------------------------------------------------
 
 
 class Colour(StrEnum):

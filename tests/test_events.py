@@ -6,8 +6,11 @@ import uuid
 
 import msgspec
 import pytest
+from copies import COPIES
 
+import rewind
 from rewind.events import (
+    Appended,
     AppendEvent,
     Event,
     NewEvent,
@@ -92,3 +95,25 @@ def test_times_are_utc() -> None:
     stored = Event(1, 1_357_016_400_000_000_123, bytes(16), "s", 1, "t", (), {}, b"[1]")
     assert stored.recorded_at.isoformat() == "2013-01-01T05:00:00+00:00"
     assert stored.json() == [1]
+
+
+VALUES = [
+    Event(1, 5, bytes(16), "s", 1, "t", ("a",), {"k": [1]}, b"d"),
+    Appended(1, 2, (bytes(16), bytes(16)), {"s": 2}, False, "fsync"),
+    rewind.Info("rewind", "1", 1, STORE, "log", "fsync", 7, {"topic": ["x"]}, {"a": 1}, False),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("how", COPIES)
+def test_a_value_is_copied_whole(value: object, how: str) -> None:
+    again = COPIES[how](value)
+    assert again == value and type(again) is type(value) and repr(again) == repr(value)
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_a_new_event_is_copied_whole(how: str) -> None:
+    new = NewEvent("t", b"d", id=STORE, tags=["a"], metadata={"k": [1]})
+    again = COPIES[how](new)
+    for name in ("type", "data", "id", "tags", "metadata"):
+        assert getattr(again, name) == getattr(new, name)

@@ -306,7 +306,7 @@ def test_demo_tells_its_story(environment: dict[str, str]) -> None:
     assert AGREES in run.stdout
     assert "all                    6,064    6,061         35" in run.stdout
     assert re.search(
-        r"refused: .*'aircraft-N12221' at version 11, but it is at version 12", run.stdout
+        r"refused: .*'aircraft-N12221' is at version 12: .* expected version 11", run.stdout
     )
     assert "sent again: position 18263, duplicate True" in run.stdout
     assert "\x1b" not in run.stdout
