@@ -5,6 +5,7 @@ A test module derives a class from ``ClientContract`` and gives it a ``client`` 
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import math
@@ -88,6 +89,23 @@ def check_that_a_refusal_is_freed(client: Any) -> None:
         assert refused() is None
     finally:
         gc.enable()
+
+
+class Waiting(threading.Thread):
+    """Waits, by calling something, for the answer of which the test goes on without."""
+
+    def __init__(self, call: Callable[..., Any], *arguments: Any) -> None:
+        super().__init__(daemon=True)
+        self.answer: Any = None
+        self._call = functools.partial(call, *arguments)
+        self.start()
+
+    def run(self) -> None:
+        self.answer = self._call()
+
+    def join(self, timeout: float | None = PATIENCE_S) -> None:
+        super().join(timeout)
+        assert not self.is_alive(), "the wait did not end"
 
 
 def eventually(condition: Callable[[], object], what: str = "") -> None:
@@ -478,6 +496,18 @@ class ClientContract:
         subscription = client.subscribe()
         subscription.stop()
         assert list(subscription) == []
+
+    def test_stop_before_the_first_event_ends_what_waits(self, client: Any) -> None:
+        subscription = client.subscribe()
+        subscription.stop()
+        assert not subscription.wait_for(1) and not subscription.wait_caught_up()
+        for wait in ("wait_for", "wait_caught_up"):
+            subscription = client.subscribe()
+            waiting = Waiting(getattr(subscription, wait), *[1][: wait == "wait_for"])
+            subscription.stop()
+            waiting.join()
+            assert waiting.answer is False
+            assert list(subscription) == []
 
     def test_stop_drops_what_was_not_handed_out(self, client: Any) -> None:
         fill(client, 10)

@@ -64,6 +64,7 @@ class AsyncClient:
         self._transport = transport
         self._requests = requests
         self._subscriptions: weakref.WeakSet[AsyncSubscription] = weakref.WeakSet()
+        weakref.finalize(self, transport.abandon)
 
     # Writing
 
@@ -195,7 +196,6 @@ class AsyncSubscription:
         self._source = source
         self._delivery = delivery
         self._stopped = False
-        self._ended = False
         self._fetching = False
         self._loop: asyncio.AbstractEventLoop | None = None
         # It is set when the consumer has got further, and at the end.
@@ -241,13 +241,14 @@ class AsyncSubscription:
 
     def stop(self) -> None:
         """End the iteration, at any time, from any thread; no coroutine, it never waits."""
-        self._stopped = True
-        if self._loop is None:  # Nobody iterates or waits yet.
-            return
-        try:
-            self._loop.call_soon_threadsafe(self._stop)
-        except RuntimeError:  # The loop is closed, and everything that waited has ended with it.
-            return
+        self._stopped = True  # Whoever begins to iterate or to wait now sees this.
+        with contextlib.suppress(
+            RuntimeError
+        ):  # The loop is closed; what waited has ended with it.
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._stop)
+                return
+        self._end()
 
     def _stop(self) -> None:
         if self._fetching:
@@ -280,7 +281,7 @@ class AsyncSubscription:
         self._use_loop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                while not ready() and not self._ended:
+                while not ready() and not self._stopped:
                     self._moved.clear()
                     await self._moved.wait()
         return ready()
@@ -315,7 +316,7 @@ class AsyncSubscription:
         return False
 
     def _end(self) -> None:
-        self._stopped = self._ended = True
+        self._stopped = True
         self._source.close()
         self._moved.set()
 
@@ -347,6 +348,9 @@ class AsyncEmbedded:
 
     async def close(self) -> None:
         await asyncio.to_thread(self._embedded.close)
+
+    def abandon(self) -> None:
+        """No loop knows of it."""
 
 
 class AsyncEmbeddedSource:

@@ -356,6 +356,9 @@ class Subscription:
     def _wait(self, ready: Callable[[], bool], timeout: float | None) -> bool:
         if timeout is not None:
             timeout = check_seconds(timeout, "timeout")
+        if ready():
+            return True
+        self._check_process()  # Nobody iterates over it here, so the wait would have no end.
         with self._changed:
             self._waiting += 1
             try:
@@ -368,11 +371,7 @@ class Subscription:
         """Wait at most so long until there is something to hand out; False when it is over."""
         if self._delivery and not self._stopped:
             return True
-        if os.getpid() != self._pid:
-            raise Closed(
-                f"this subscription belongs to process {self._pid}: subscribe again in this one, "
-                f"after {self.position}"
-            )
+        self._check_process()
         deadline_s = None if seconds is None else time.monotonic() + seconds
         with self._turn:
             while not self._stopped:
@@ -392,6 +391,13 @@ class Subscription:
                         return True
             self._end()
         return False
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise Closed(
+                f"this subscription belongs to process {self._pid}: subscribe again in this one, "
+                f"after {self.position}"
+            )
 
     def _end(self) -> None:
         self._stopped = self._ended = True

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -168,6 +169,7 @@ class EmbeddedSource:
         self._delivery = delivery
         self._committed = threading.Event()
         embedded.listen(self._committed.set)
+        weakref.finalize(self, embedded.unlisten, self._committed.set)
 
     def fetch(self, seconds: float | None) -> None:
         self._committed.clear()  # A commit after this line sets it again, so none is overlooked.

@@ -11,7 +11,9 @@ What to send and what an answer means is decided in outstanding.py and follow.py
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
+import os
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -46,6 +48,7 @@ class AsyncConnection:
         self._topic_endpoint = topic_endpoint
         self._outstanding = Outstanding(endpoint)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = os.getpid()
         self._socket: ZmqSocket | None = None
         self._send_frame: Any = None
         self._timer = LoopTimer(self._time_up)
@@ -58,9 +61,11 @@ class AsyncConnection:
             raise closed()
         loop = asyncio.get_running_loop()
         if self._loop is None:
-            self._loop = loop
-        elif loop is not self._loop:
-            raise RuntimeError("this AsyncClient is used in another event loop: make one for each")
+            self._loop, self._pid = loop, os.getpid()
+        elif loop is not self._loop or os.getpid() != self._pid:
+            raise RuntimeError(
+                "this AsyncClient is used in another event loop or process: make one for each"
+            )
         if self._socket is None:
             self._open()
         call.waiter = loop.create_future()
@@ -94,6 +99,13 @@ class AsyncConnection:
         )
 
     async def close(self) -> None:
+        self._close()
+
+    def abandon(self) -> None:
+        """Nobody holds the client any longer; its loop would watch the socket for ever."""
+        _close_in(self._loop, self._close)
+
+    def _close(self) -> None:
         self._closed = True
         _wake(self._outstanding.fail(closed))
         self._timer.cancel()
@@ -141,8 +153,8 @@ class AsyncConnection:
         self._loop.add_reader(int(self._socket.getsockopt(zmq.FD)), self._drain)
 
     def _shut(self) -> None:
-        if self._socket is None or self._loop is None:
-            return
+        if self._socket is None or self._loop is None or os.getpid() != self._pid:
+            return  # A forked child shares the parent's epoll, which would forget the socket too.
         if not self._loop.is_closed():
             self._loop.remove_reader(int(self._socket.getsockopt(zmq.FD)))
         self._socket.close()
@@ -174,6 +186,15 @@ def _wake(settled: Iterable[Call[Any]]) -> None:
     for call in settled:
         if not call.waiter.done():
             call.waiter.set_result(None)
+
+
+def _close_in(loop: asyncio.AbstractEventLoop | None, close: Callable[[], None]) -> None:
+    """Close what is let go of, in its loop while that runs. The collector may call from any thread."""
+    if loop is not None and loop.is_running():
+        with contextlib.suppress(RuntimeError):  # It was closed a moment ago.
+            loop.call_soon_threadsafe(close)
+            return
+    close()
 
 
 class LoopTimer:
@@ -297,8 +318,5 @@ class AsyncSocketSource:
         self._sockets.close()
 
     def abandon(self) -> None:
-        """The loop would watch the sockets for ever; and see ``MonitoredSocket``."""
-        if self._loop is not None and self._loop.is_running():
-            self._loop.call_soon_threadsafe(self.close)
-        else:
-            self.close()
+        """Nobody holds the subscription any longer; its loop would watch the sockets for ever."""
+        _close_in(self._loop, self.close)

@@ -156,13 +156,15 @@ class SocketSource:
 
     def __init__(self, endpoint: str, follower: Follower) -> None:
         self._sockets = FollowerSockets(endpoint, follower)
-        # The collector would close its sockets in any order; see MonitoredSocket.
-        weakref.finalize(self, self._sockets.close)
         self._follower = follower
         self._woken = False
         self._wake_read, self._wake_write = socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
+        # A subscription that nobody stopped would leave them to the collector, which complains and
+        # closes them in any order; see MonitoredSocket.
+        for close in (self._sockets.close, self._wake_read.close, self._wake_write.close):
+            weakref.finalize(self, close)
         self._wake_lock = threading.RLock()  # A signal handler may stop what it interrupts.
 
     def fetch(self, seconds: float | None) -> None:

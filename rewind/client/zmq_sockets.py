@@ -38,6 +38,15 @@ EVENTS_LOST = (
 
 ZmqSocket = zmq.Socket[bytes]
 
+
+class ClientSocket(ZmqSocket):
+    """A socket that closes without a word when it is let go of: a client need not be closed, and what
+    a forked child inherits, which pyzmq leaves open there, cannot be."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 # They are kept by process id, because a forked child must not use its parent's.
 _contexts: dict[int, zmq.Context[ZmqSocket]] = {}
 _monitors = itertools.count()
@@ -53,7 +62,7 @@ def _context() -> zmq.Context[ZmqSocket]:
 
 def new_socket(kind: int, endpoint: str, options: Mapping[int, int]) -> ZmqSocket:
     """A socket for this endpoint, not connected yet. It drops what is unsent when it is closed."""
-    socket = _context().socket(kind)
+    socket = _context().socket(kind, socket_class=ClientSocket)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.IPV6, "[" in endpoint)
     for option, value in options.items():
@@ -115,10 +124,11 @@ class MonitoredSocket:
             opened.callback(self.socket.close)
             if kind == zmq.SUB:
                 self.socket.setsockopt(zmq.SUBSCRIBE, b"")
-            self.monitor = self.socket.get_monitor_socket(
-                EVENTS_LOST, f"inproc://rewind-monitor-{next(_monitors)}"
-            )
+            self.monitor = new_socket(zmq.PAIR, endpoint, {})
             opened.callback(self.close)
+            told = f"inproc://rewind-monitor-{next(_monitors)}"
+            self.socket.monitor(told, EVENTS_LOST)
+            connect_socket(self.monitor, told)
             connect_socket(self.socket, endpoint)
             opened.pop_all()
 
@@ -131,7 +141,7 @@ class MonitoredSocket:
         return lost
 
     def close(self) -> None:
-        self.socket.disable_monitor()
+        self.socket.monitor(None, 0)
         self.monitor.close()
         self.socket.close()
 
@@ -154,6 +164,7 @@ class FollowerSockets:
         self.on_open: Callable[[ZmqSocket], None] = lambda socket: None
         self.on_close: Callable[[ZmqSocket], None] = lambda socket: None
         self._endpoint = endpoint
+        self._pid = os.getpid()
         self._dealer: MonitoredSocket | None = None
         self._topic: MonitoredSocket | None = None
 
@@ -279,7 +290,9 @@ class FollowerSockets:
         watched.close()
 
     def close(self) -> None:
-        """Close the sockets; ``pump`` opens new ones."""
+        """Close the sockets; ``pump`` opens new ones. In a forked child they are the parent's."""
+        if os.getpid() != self._pid:
+            return
         for watched in (self._dealer, self._topic):
             if watched is not None:
                 self._close(watched)

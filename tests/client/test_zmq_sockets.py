@@ -21,16 +21,8 @@ def sockets(monkeypatch: pytest.MonkeyPatch) -> list[zmq.Socket[bytes]]:
     new_socket = zmq_sockets.new_socket
 
     def noted(*arguments: Any) -> zmq.Socket[bytes]:
-        socket = new_socket(*arguments)
-        get_monitor_socket = socket.get_monitor_socket
-
-        def noted_monitor(*options: Any) -> zmq.Socket[bytes]:
-            all_sockets.append(get_monitor_socket(*options))
-            return all_sockets[-1]
-
-        object.__setattr__(socket, "get_monitor_socket", noted_monitor)
-        all_sockets.append(socket)
-        return socket
+        all_sockets.append(new_socket(*arguments))
+        return all_sockets[-1]
 
     monkeypatch.setattr(zmq_sockets, "new_socket", noted)
     return all_sockets
