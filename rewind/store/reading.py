@@ -15,7 +15,7 @@ from __future__ import annotations
 import uuid
 
 from rewind.backends import Backend
-from rewind.errors import UnknownEvent
+from rewind.errors import UnknownEvent, quoted
 from rewind.events import RecordKey, array_of, decode_event, decode_key, join_records
 from rewind.wire.native import READ_BYTES_DEFAULT, READ_LIMIT_MAX, Read
 from rewind.wire.replies import ReadAnswer
@@ -119,7 +119,7 @@ def number_of(key: RecordKey, stream: str | None) -> int:
         return key.position
     if key.stream != stream:
         raise UnknownEvent(
-            f"the event {uuid.UUID(bytes=key.id_bytes)} is not of stream {stream!r} "
-            f"but of {key.stream!r}"
+            f"the event {uuid.UUID(bytes=key.id_bytes)} is not of stream {quoted(stream)} "
+            f"but of {quoted(key.stream)}"
         )
     return key.version

@@ -31,7 +31,7 @@ from rewind.checks import (
     check_stream,
     check_text,
 )
-from rewind.errors import BadRequest, RequestError, TooLarge, without_traceback
+from rewind.errors import BadRequest, RequestError, TooLarge, one_line, without_traceback
 from rewind.events import INT_MAX, Append, Event
 
 REQUEST_ID_BYTES_MAX = 64  # a UUID and a counter fit, both as text
@@ -211,7 +211,7 @@ def _decode_body(
     try:
         return decode_map(body)
     except msgspec.ValidationError as error:
-        raise BadRequest(f"{command.decode()}: {error}") from error
+        raise BadRequest(f"{command.decode()}: {one_line(str(error))}") from error
     except UnicodeDecodeError as error:
         raise BadRequest(f"{command.decode()}: the body has text that is not UTF-8") from error
     except RecursionError as error:

@@ -19,6 +19,14 @@ def body_of(command: bytes, body: bytes, **options: int) -> object:
     return decode_request([b"i", b"", command, b"1", body], **options).body
 
 
+@pytest.mark.parametrize("command", [b"APPEND", b"READ", b"STREAMS", b"INFO"])
+def test_a_refusal_quotes_a_line_at_most_of_what_it_refuses(command: bytes) -> None:
+    for key in ("k" * 1_000_000, "two\nlines", "\N{RIGHT-TO-LEFT OVERRIDE}"):
+        refused = body_of(command, pack({"events": [EVENT], key: 1}))
+        assert isinstance(refused, BadRequest)
+        assert len(str(refused)) < 500 and str(refused).isprintable()
+
+
 DEEP = b"\x81\xa6events\x91\x96\xc0\xa1s\xa1t\x90\x81\xa1a" + b"\x91" * 1000 + b"\xc0\xc4\x01x"
 
 
