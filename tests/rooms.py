@@ -51,7 +51,7 @@ ROOMS = (
             "old.py": "errors events checks",
             "envelope.py": "errors checks native.py old.py",
             "replies.py": "release errors events native.py old.py envelope.py",
-            "messages.py": "zmq",
+            "messages.py": "envelope.py zmq",
             "__init__.py": "native.py old.py envelope.py replies.py",
         },
     ),

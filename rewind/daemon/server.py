@@ -32,12 +32,13 @@ from rewind.events import Append, Record
 from rewind.store import Store
 from rewind.wire import envelope
 from rewind.wire.envelope import Request
-from rewind.wire.messages import receive_routed
+from rewind.wire.messages import TooManyFrames, drop_frames, receive_routed
 from rewind.wire.native import Appends
 
 BATCH_APPENDS_MAX = 1_024  # draining stops at so many, since a larger commit delays its replies
 BATCH_BYTES_MAX = 4 * 1024 * 1024  # a commit of small events stays well below a second
 PART_BYTES = 1_024  # an append in a message of several counts this much besides its bytes: memory
+DROPPED_FRAMES_MAX = 10_000  # a turn drops so many frames that nobody wants, in 10 ms
 RECEIVED_MESSAGES_MAX = 1_000  # ZeroMQ holds so many requests of a peer, then TCP pushes back
 SUBSCRIPTION_BYTES_MAX = 1_024  # a topic is a stream's name; a longer one drops its connection
 READS_S = 0.0005  # reads may take so much of a turn, and finish the one begun: appends wait
@@ -61,6 +62,7 @@ class Server:
         self._settings = settings
         self._store = store
         self._stopping = False
+        self._dropping = False  # The rest of a message with too many frames is dropped.
         self.endpoints: dict[str, list[str]] = {}
         with contextlib.ExitStack() as opened:
             self._wake_read, self._wake_write = map(opened.enter_context, socket.socketpair())
@@ -172,6 +174,10 @@ class Server:
         if self._router not in sockets:
             return batch
         recv, decode = self._router.recv, envelope.decode_request
+        if self._dropping:
+            self._dropping = drop_frames(recv, NOW, DROPPED_FRAMES_MAX)
+            if self._dropping:
+                return batch
         event_bytes_max = self._settings.max_event_bytes
         queues = self._reads.queues
         count = sum(map(_append_count, batch))
@@ -180,6 +186,11 @@ class Server:
             try:
                 frames = receive_routed(recv, NOW)
             except zmq.Again:
+                break
+            except TooManyFrames as message:
+                refused = envelope.refuse_frames(message.frames)
+                self._reads.enqueue(refused, sum(map(len, message.frames)))
+                self._dropping = True
                 break
             request = decode(frames, event_bytes_max)
             peer, appends = request.route[0], _append_count(request)
@@ -221,7 +232,7 @@ class Server:
         """
         deadline_s = time.monotonic() + FINISH_S
         while time.monotonic() < deadline_s and (
-            batch := self._drain([(self._router, zmq.POLLIN)])
+            (batch := self._drain([(self._router, zmq.POLLIN)])) or self._dropping
         ):
             self._feeds.publish(self._commit(batch), time.monotonic())
         self._reads.end_waiting()

@@ -22,11 +22,12 @@ from typing import Any
 import msgspec
 
 from rewind.checks import EVENT_BYTES_MAX
-from rewind.errors import BadRequest, RequestError, UnknownCommand, without_traceback
+from rewind.errors import BadRequest, RequestError, TooLarge, UnknownCommand, without_traceback
 from rewind.wire import native, old
 
 ENVELOPE_FRAMES_MAX = 8  # each proxy between client and daemon adds a frame or two
 ENVELOPE_BYTES_MAX = 8 * 256  # an identity has at most 255 bytes, and comes back with every reply
+FRAMES_MAX = 64  # a request has at most 12: an envelope of 8, a command, 3 arguments
 # A request above its limit is answered. A frame above this is not even read: its connection is dropped.
 FRAME_BYTES_MAX = 4 * native.REQUEST_BYTES_MAX
 
@@ -75,6 +76,13 @@ def decode_request(frames: list[bytes], event_bytes_max: int = EVENT_BYTES_MAX) 
     except RequestError as error:
         body = without_traceback(error)
     return Request(route, dialect, request_id, body)
+
+
+def refuse_frames(frames: list[bytes]) -> Request:
+    """The refusal of a message that begins with these frames and has more than ``FRAMES_MAX``."""
+    request = decode_request(frames)
+    too_many = TooLarge(f"the message has more than {FRAMES_MAX} frames")
+    return msgspec.structs.replace(request, body=too_many)
 
 
 def _envelope_end(frames: Sequence[bytes]) -> int:

@@ -4,6 +4,10 @@
 an enum member first, which takes 1 us a frame. A ``Frame`` brings the answer along. ``Socket.send``
 looks for options of ZeroMQ's drafts before it calls the method of the same name below it, and spends
 half of its time so. What frames mean is in envelope.py and replies.py.
+
+A message has any number of frames, and ZeroMQ hands over one after another, each in a microsecond: a
+million of empty ones, sent in two megabytes, would occupy the daemon for a second. ZeroMQ has no bound for
+it and skips nothing. So whoever receives stops at a bound, and drops the rest a part at a time.
 """
 
 from __future__ import annotations
@@ -11,6 +15,18 @@ from __future__ import annotations
 from typing import Any
 
 import zmq
+
+from rewind.wire.envelope import FRAMES_MAX
+
+_FRAMES = range(FRAMES_MAX)
+
+
+class TooManyFrames(Exception):
+    """A message has more than ``FRAMES_MAX`` frames; these are the first, the rest is still to come."""
+
+    def __init__(self, frames: list[bytes]) -> None:
+        super().__init__(f"a message has more than {FRAMES_MAX} frames")
+        self.frames = frames
 
 
 def sender(socket: zmq.Socket[bytes]) -> Any:
@@ -30,11 +46,19 @@ def receive(recv: Any, flags: int = 0) -> list[bytes]:
 
 
 def receive_routed(recv: Any, flags: int = 0) -> list[bytes]:
-    """The frames of one message from a ROUTER, where another frame always follows the identity."""
+    """The frames of one message from a ROUTER, where another frame always follows the identity.
+
+    Raises ``TooManyFrames``; what is left of the message then is for ``drop_frames``.
+    """
     frames: list[bytes] = [recv(flags)]
-    more = True
-    while more:
+    for _ in _FRAMES:
         frame = recv(flags, False)
         frames.append(frame.bytes)
-        more = frame.more
-    return frames
+        if not frame.more:
+            return frames
+    raise TooManyFrames(frames)
+
+
+def drop_frames(recv: Any, flags: int, most: int) -> bool:
+    """Drop so many frames of the message that was begun, at most; False when it has ended."""
+    return all(recv(flags, False).more for _ in range(most))

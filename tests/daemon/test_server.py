@@ -15,6 +15,8 @@ from conftest import ALL_SCHEMES, DURABLE, store_url
 from raw import Raw
 
 from rewind.backends.log.backend import ENGINES
+from rewind.daemon.peers import PIPE_MESSAGES_MAX
+from rewind.daemon.reads import QUEUED_MAX
 from rewind.testing import Daemon
 
 pack, unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
@@ -496,6 +498,55 @@ def test_a_message_far_above_the_limit_drops_that_connection_only(daemon: Daemon
         with pytest.raises(zmq.Again):
             huge.recv()
     assert raw.append(("s", b"x"))["first"] == 1
+
+
+FRAMES = 100_000  # of a message; ZeroMQ hands over so many in a tenth of a second
+
+
+def send_frames(client: Raw, count: int) -> None:
+    client.socket.sndhwm = 0
+    for _ in range(count - 1):
+        client.socket.send(b"", zmq.SNDMORE)
+    client.socket.send(b"")
+
+
+def test_a_message_of_countless_frames_is_refused_and_the_others_go_on(
+    daemon: Daemon, raw: Raw
+) -> None:
+    with Raw(daemon.endpoints["incoming"]) as hostile:
+        for _ in range(3):
+            send_frames(hostile, FRAMES)
+            hostile.send(b"", b"INFO", b"behind it", pack({}))
+            assert raw.append(("s", b"x"))["durability"] == "memory"
+        for _ in range(3):
+            assert hostile.recv() == [b"", b"ERROR the message has more than 64 frames"]
+            assert hostile.recv()[:3] == [b"", b"OK", b"behind it"]
+
+
+def test_sigterm_beside_messages_of_countless_frames(tmp_path: Path) -> None:
+    with Daemon(store_url("log", tmp_path)) as daemon, Raw(daemon.endpoints["incoming"]) as hostile:
+        send_frames(hostile, FRAMES)
+        hostile.recv()
+        for _ in range(5):
+            send_frames(hostile, FRAMES)
+        assert daemon.stop() == 0 and "stopped at head 0" in daemon.log
+
+
+@pytest.mark.parametrize("scheme", DURABLE)
+def test_sigterm_beside_a_client_that_floods_and_does_not_read(scheme: str, tmp_path: Path) -> None:
+    """Its queue is full when the end comes, and so is, after some of the refusals, its outbox."""
+    proxies = [b"p" * 250] * 7 + [b""]  # an outbox has room for 500 refusals with this envelope
+    with Daemon(store_url(scheme, tmp_path)) as daemon, Raw(daemon.endpoints["incoming"]) as client:
+        client.append(*[("s", bytes(20_000))] * 50)
+        with Raw(daemon.endpoints["incoming"]) as deaf:
+            deaf.socket.rcvhwm = 1
+            for _ in range(QUEUED_MAX + PIPE_MESSAGES_MAX + 1_350):
+                deaf.send(*proxies, b"READ", b"r", pack({}))
+            for _ in range(20):
+                client.native("INFO")
+            assert daemon.stop() == 0 and "stopped at head 50" in daemon.log
+        daemon.start()
+        assert client.native("INFO")[0]["head"] == 50
 
 
 def test_a_peer_gone_before_its_reply_is_forgotten(daemon: Daemon, raw: Raw) -> None:
