@@ -25,7 +25,7 @@ decides nothing. Next: block_backend.py, which reads through it.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 from zlib import crc32
 
@@ -39,6 +39,7 @@ _PAIR = struct.Struct(">QQ")
 _RUN = struct.Struct(">QQIII")
 _NO_RUN: tuple[Any, int, int, bytes] = (None, 0, 0, b"-")
 pack_u64 = _U64.pack
+unpack_u64 = _U64.unpack
 
 
 class KeyValues(Protocol):
@@ -129,17 +130,39 @@ class Index:
     def versions(self, streams: Collection[str]) -> dict[str, int]:
         get = self._keys.get
         values = {name: get(b"n" + name.encode()) for name in streams}
-        return {name: _U64.unpack(value)[0] for name, value in values.items() if value}
+        try:
+            return {
+                name: unpack_u64(value)[0] for name, value in values.items() if value is not None
+            }
+        except struct.error as error:
+            raise self._cut_short("the version of stream", values, _U64) from error
 
     def positions(self, ids: Collection[bytes]) -> dict[bytes, int]:
         get = self._keys.get
         values = {id: get(b"i" + id) for id in ids}
-        return {id: _U64.unpack(value)[0] for id, value in values.items() if value}
+        try:
+            return {id: unpack_u64(value)[0] for id, value in values.items() if value is not None}
+        except struct.error as error:
+            raise self._cut_short("the position of event id", values, _U64) from error
 
     def appends(self, append_ids: Collection[bytes]) -> dict[bytes, tuple[int, int]]:
         get = self._keys.get
         values = {id: get(b"a" + id) for id in append_ids}
-        return {id: _PAIR.unpack(value) for id, value in values.items() if value}
+        try:
+            return {id: _PAIR.unpack(value) for id, value in values.items() if value is not None}
+        except struct.error as error:
+            raise self._cut_short("the positions of append id", values, _PAIR) from error
+
+    def _cut_short(
+        self, what: str, values: Mapping[Any, bytes | None], form: struct.Struct
+    ) -> StoreDamaged:
+        """The error for the first of these values that is not of its form."""
+        key = next(
+            key for key, value in values.items() if value is not None and len(value) != form.size
+        )
+        return self.damaged(
+            f"{what} {key.hex() if isinstance(key, bytes) else repr(key)} is cut short"
+        )
 
     def append_ids(self, after: int, until: int) -> Iterator[AppendId]:
         """The append ids whose events all lie in the range, in order of id: looks at every one."""
@@ -147,8 +170,8 @@ class Index:
             try:
                 first, last = _PAIR.unpack(value)
             except struct.error as error:
-                raise self.damaged(
-                    f"the positions of append id {key[1:].hex()} are cut short"
+                raise self._cut_short(
+                    "the positions of append id", {key[1:]: value}, _PAIR
                 ) from error
             if after < first and last <= until:
                 yield key[1:], first, last
@@ -159,7 +182,14 @@ class Index:
         page: list[tuple[str, int]] = []
         if limit > 0:
             for key, value in self._keys.scan(start, stop):
-                page.append((key[1:].decode(), _U64.unpack(value)[0]))
+                try:
+                    page.append((key[1:].decode(), unpack_u64(value)[0]))
+                except UnicodeDecodeError as error:
+                    raise self.damaged(f"the name of stream {key[1:]!r} is not UTF-8") from error
+                except struct.error as error:
+                    raise self._cut_short(
+                        "the version of stream", {key[1:].decode(): value}, _U64
+                    ) from error
                 if len(page) == limit:
                     break
         return page

@@ -73,7 +73,7 @@ class LevelDB:
         try:
             return self._db.get(key, verify_checksums=verify)  # type: ignore[no-any-return]
         except plyvel.CorruptionError as error:
-            raise StoreDamaged(f"LevelDB reports damage: {_message(error)}") from error
+            raise _damage_at(key, error) from error
         except plyvel.Error as error:
             raise StoreFailed(f"LevelDB cannot read: {_message(error)}") from error
 
@@ -94,7 +94,7 @@ class LevelDB:
                         return
                     yield entry
         except plyvel.CorruptionError as error:
-            raise StoreDamaged(f"LevelDB reports damage: {_message(error)}") from error
+            raise _damage_at(start, error) from error
         except plyvel.Error as error:
             raise StoreFailed(f"LevelDB cannot read: {_message(error)}") from error
 
@@ -120,6 +120,11 @@ def _check_present(path: Path) -> None:
             raise StoreDamaged(f"LevelDB in {path} has lost files: CURRENT is missing")
     except PermissionError as error:
         raise StoreNotPermitted(f"cannot open LevelDB in {path}: {error.strerror}") from error
+
+
+def _damage_at(key: bytes, error: plyvel.CorruptionError) -> StoreDamaged:
+    """``key``: what was looked for, or where a scan began; see index.py for what is at which."""
+    return StoreDamaged(f"LevelDB reports damage when asked for {key!r}: {_message(error)}")
 
 
 def _message(error: Exception) -> str:

@@ -343,7 +343,8 @@ class SQLiteBackend(Backend):
         with translated(self._file), closing(self._db.execute(query, values)) as cursor:
             for row in cursor:
                 if types is not None and tuple(map(type, row)) != types:
-                    raise StoreDamaged(f"{self._file} is damaged: {query!r} finds {row[:-1]!r}")
+                    shown = [value.hex() if type(value) is bytes else value for value in row[:-1]]
+                    raise StoreDamaged(f"{self._file} is damaged: {query!r} finds {shown!r}")
                 yield row
 
     def check(self) -> Iterator[str]:

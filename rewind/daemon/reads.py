@@ -12,7 +12,6 @@ themselves (answers.py). Nothing here knows ZeroMQ, and the clock can be passed 
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ import msgspec
 
 from rewind import answers
 from rewind.answers import About
-from rewind.errors import Internal, Overloaded, RequestError, ShuttingDown, StoreDamaged
+from rewind.errors import Overloaded, RequestError, ShuttingDown, StoreDamaged
 from rewind.events import Append, Record
 from rewind.store import Store
 from rewind.wire import native, old, replies
@@ -37,8 +36,6 @@ PIECE_BYTES = 256 * 1024  # the same bound where events are large
 RETRY_S_MIN, RETRY_S_MAX = 0.001, 0.1  # peers that take nothing are looked at again after that
 
 _APPENDS = (Append, Appends)  # a tuple, because a union would be built anew for every request
-
-logger = logging.getLogger("rewind")
 
 
 class Recipients(Protocol):
@@ -206,9 +203,7 @@ class Reads:
         except RequestError as refused:
             self._send(replies.encode_error(request, refused))
         except StoreDamaged as damage:
-            logger.error("a read met damage: %s", damage)
-            refusal = Internal(f"the store is damaged there: {damage}")
-            self._send(replies.encode_error(request, refusal))
+            self._send(replies.encode_error(request, self._store.refusal(damage)))
         return False
 
     def _answer(self, queue: Queue, request: Request) -> None:

@@ -9,6 +9,7 @@ Not here: frames (wire/), sockets (daemon/), files (backends/). Next: plan.py.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import uuid
@@ -19,10 +20,12 @@ from rewind.backends import Backend, Commit
 from rewind.errors import (
     BadRequest,
     Behind,
+    Internal,
     RequestError,
     StorageFull,
     StoreDamaged,
     UnknownEvent,
+    one_line,
 )
 from rewind.events import (
     INT_MAX,
@@ -36,7 +39,7 @@ from rewind.events import (
     own_id_position,
     own_id_prefix,
 )
-from rewind.store.plan import Facts, plan
+from rewind.store.plan import Facts, plan, refusal_of
 from rewind.store.reading import number_of, read_page
 from rewind.store.space import RecentFreeBytes, refusal_if_full
 from rewind.wire.native import Read
@@ -48,6 +51,9 @@ VERSIONS_CACHED = 65_536  # 10 MB: the version of a stream written often is know
 PLAN_TRIES = 3  # a backend that is ahead says so at once; after three it does not keep still
 CATCH_UP_EVENTS = 1_000  # a page of what another committed takes a few milliseconds
 CATCH_UP_BYTES = 4 * 1024 * 1024
+DAMAGES_LOGGED_MAX = 100  # a store with more is beyond what a log can list
+
+log = logging.getLogger("rewind")
 
 
 class Store:
@@ -75,6 +81,7 @@ class Store:
             OrderedDict()
         )  # Streams written lately have theirs here.
         self._news: list[Record] = []  # They are durable, and append has not returned them.
+        self._damages: set[str] = set()  # These are in the log.
 
     # Appending
 
@@ -84,8 +91,9 @@ class Store:
         """Make these appends durable in one commit.
 
         Returns how each ended, in their order, and every record that became durable since the last
-        call, in order of position: those that another planned first. Raises ``StoreFailed`` when
-        the commit failed: then nothing may be acknowledged, and the process must end.
+        call, in order of position: those that another planned first. An append that needs what is
+        damaged is refused with ``Internal``, alone. Raises a ``StoreError`` when the commit failed:
+        then nothing may be acknowledged, and the process must end.
         """
         outcomes = self._commit(appends)
         records, self._news = self._news, []
@@ -93,8 +101,16 @@ class Store:
 
     def _commit(self, appends: Sequence[Append]) -> list[Appended | RequestError]:
         for _ in range(PLAN_TRIES):
-            facts = self._facts(appends)
+            try:
+                facts = self._facts(appends)
+            except StoreDamaged as met:
+                return self._commit_others(appends, met)
             planned = plan(appends, facts, self._clock(), self.durability)
+            if planned.damages and self.backend.last()[0] > self.head:
+                self._catch_up()  # The ids may lead to what another has committed.
+                continue
+            for damage in planned.damages:
+                self.refusal(damage)
             if not planned.records:
                 return planned.outcomes
             if (full := self._full(planned.records)) is not None:
@@ -109,6 +125,33 @@ class Store:
         raise StoreDamaged(
             "the backend's head changed under every plan: is it shared with another?"
         )
+
+    def _commit_others(
+        self, appends: Sequence[Append], met: StoreDamaged
+    ) -> list[Appended | RequestError]:
+        """Refuse the appends that need what is damaged, and commit the others.
+
+        ``met``: what looking everything up at once has met.
+        """
+        refusals: dict[int, RequestError] = {}
+        for index, append in enumerate(appends):
+            try:
+                self._facts([append])
+            except StoreDamaged as own:
+                refusals[index] = self.refusal(own)
+        if not refusals:  # The second look found nothing, which makes the disk no better.
+            refusals = dict.fromkeys(range(len(appends)), self.refusal(met))
+        others = [append for index, append in enumerate(appends) if index not in refusals]
+        outcomes = iter(self._commit(others))
+        return [refusals.get(index) or next(outcomes) for index in range(len(appends))]
+
+    def refusal(self, damage: StoreDamaged) -> Internal:
+        """How a request is refused that has met damage, which is logged the first time."""
+        text = one_line(str(damage))
+        if text not in self._damages and len(self._damages) < DAMAGES_LOGGED_MAX:
+            self._damages.add(text)
+            log.error("damage, and whatever needs that place is refused: %s", text)
+        return refusal_of(damage)
 
     def _catch_up(self) -> None:
         """Take in what another planned and committed.
@@ -173,9 +216,17 @@ class Store:
         )
 
     def _stored(self, first: int, last: int) -> list[Event]:
-        """The events from a first to a last position."""
+        """The events from a first to a last position, which the backend named."""
+        self._check_named(first, last)
         records = self.backend.read(first - 1, last, last - first + 1, INT_MAX)
         return [decode_event(record) for record in records]
+
+    def _check_named(self, first: int, last: int) -> None:
+        head, _ = self.backend.last()
+        if not 0 < first <= last <= head:
+            raise StoreDamaged(
+                f"an id leads to positions {first} to {last}, but the head is {head}"
+            )
 
     def _versions_of(self, streams: set[str]) -> dict[str, int]:
         """The version of each of these streams; 0 where there is none."""
@@ -190,7 +241,10 @@ class Store:
     # Reading
 
     def read(self, read: Read) -> ReadAnswer:
-        """One bounded page. Raises ``StoreDamaged``, and ``UnknownEvent`` for an id nobody has."""
+        """One bounded page. Raises ``StoreDamaged``, and ``UnknownEvent`` for an id nobody has.
+
+        Damage is that read's alone: ``refusal`` is what to answer.
+        """
         if read.id is not None:
             chunk = join_records([self.record_of(read.id)])
             return ReadAnswer(1, chunk, self.head, self.head, True, True, None)
@@ -220,21 +274,23 @@ class Store:
         """The record at a position that exists."""
         return self.backend.read(position - 1, position, 1, 1)[0]
 
-    def position_of(self, id: bytes) -> int | None:
-        """The position of the event with this id, or None."""
-        own = own_id_position(self.own_prefix, id)
-        if own is None:
-            return self.backend.positions([id]).get(id)
-        if not 0 < own <= self.head or decode_key(self.record_at(own)).id_bytes != id:
-            return None
-        return own
-
     def record_of(self, id: bytes) -> bytes:
         """The record of the event with this id. Raises ``UnknownEvent``."""
-        position = self.position_of(id)
-        if position is None:
-            raise UnknownEvent(f"no event has the id {uuid.UUID(bytes=id)}")
-        return self.record_at(position)
+        own = own_id_position(self.own_prefix, id)
+        if own is None:
+            position = self.backend.positions([id]).get(id)
+        else:
+            position = own if 0 < own <= self.head else None
+        if position is not None:
+            self._check_named(position, position)
+            record = self.record_at(position)
+            if decode_key(record).id_bytes == id:
+                return record
+            if own is None:
+                raise StoreDamaged(
+                    f"the id {uuid.UUID(bytes=id)} leads to position {position}, where another event is"
+                )
+        raise UnknownEvent(f"no event has the id {uuid.UUID(bytes=id)}")
 
     def version(self, stream: str) -> int:
         """How many events the stream has."""

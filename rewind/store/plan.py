@@ -21,6 +21,7 @@ from rewind.errors import (
     RequestError,
     StoreDamaged,
     WrongExpectedVersion,
+    one_line,
     without_traceback,
 )
 from rewind.events import (
@@ -52,8 +53,9 @@ def plan(appends: Sequence[Append], facts: Facts, now_ns: int, durability: str) 
             outcome = without_traceback(refused)
         except (
             StoreDamaged
-        ) as damage:  # An event of a retry is damaged: that is this append's alone.
-            outcome = Internal(f"cannot compare with what is stored: {damage}")
+        ) as damage:  # What a retry is compared with: that is this append's alone.
+            outcome = refusal_of(damage)
+            result.damages.append(damage)
         result.outcomes.append(outcome)
     result.check()
     return result
@@ -93,13 +95,15 @@ class Plan:
     """What to commit, and how each append ended: ``Appended`` or the error that refused it.
 
     ``append_ids``: (append id, first position, last position) of the new appends that have one.
-    ``versions``: of the streams after all of it.
+    ``versions``: of the streams after all of it. ``damages``: what appends were refused for, with
+    ``Internal``.
     """
 
     def __init__(self, facts: Facts, durability: str) -> None:
         self.records: list[Record] = []
         self.append_ids: list[tuple[bytes, int, int]] = []
         self.outcomes: list[Appended | RequestError] = []
+        self.damages: list[StoreDamaged] = []
         self.versions = dict(facts.versions)
         self._facts = facts
         self._durability = durability
@@ -184,13 +188,21 @@ class Plan:
         index = first - self._facts.head - 1
         if index < 0:
             return self._facts.stored(first, last)
-        return [record.event for record in self.records[index : index + last - first + 1]]
+        planned = self.records[index : index + last - first + 1]
+        if len(planned) != last - first + 1:
+            raise StoreDamaged(f"an id leads to positions {first} to {last}, which do not exist")
+        return [record.event for record in planned]
 
     def repeat(self, append: Append, events: Sequence[Event]) -> Appended:
         """The first answer again. Raises ``IdConflict`` unless the content is the same."""
         for index, (event, stored) in enumerate(zip(append.events, events, strict=True)):
             own = own_id_position(self._facts.own_prefix, stored.id_bytes) is not None
             same_id = event.id == stored.id_bytes or (event.id is None and own)
+            if append.id is None and not same_id:
+                raise StoreDamaged(
+                    f"the id {uuid.UUID(bytes=event.id)} leads to position {stored.position}, "
+                    "where another event is"
+                )
             if not same_id or not same_content(event, stored):
                 raise IdConflict(
                     f"events[{index}]: this id is known with other content, "
@@ -234,6 +246,14 @@ class Plan:
         assert self.records[0].event.position == head + 1
         assert self.records[-1].event.position == head + count
         assert sum(self.versions.values()) == sum(self._facts.versions.values()) + count
+
+
+def refusal_of(damage: StoreDamaged) -> Internal:
+    """How a request is refused, alone, that needs what is damaged."""
+    return Internal(
+        f"the store is damaged there: {one_line(str(damage))}. Check the store and restore it from a "
+        "copy; what does not need that place goes on"
+    )
 
 
 def same_content(event: AppendEvent, stored: Event) -> bool:

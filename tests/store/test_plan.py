@@ -258,6 +258,11 @@ def test_an_id_that_begins_as_ours_and_that_we_never_make_is_refused(end: bytes)
     assert isinstance(refused, BadRequest) and "has not made this one" in str(refused)
 
 
+def test_an_id_that_leads_to_another_event_is_damage_and_no_conflict() -> None:
+    (refused,) = outcomes(append(event("y", b"8", key(8))), positions={key(8): 7}, stored=stored)
+    assert isinstance(refused, Internal) and "position 7" in str(refused)
+
+
 def test_damage_met_by_a_retry_concerns_that_retry_alone() -> None:
     def damaged(first: int, last: int) -> list[Event]:
         raise StoreDamaged("position 4 fails its checksum")

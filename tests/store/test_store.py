@@ -10,13 +10,15 @@ from appends import append, event, filled, key, positions
 from rewind.backends.memory import MemoryBackend
 from rewind.errors import (
     BadRequest,
+    Internal,
     StorageFull,
+    StoreDamaged,
     StoreFailed,
     UnknownEvent,
     WrongExpectedVersion,
 )
 from rewind.events import Appended, Record, decode_event, own_id
-from rewind.store import CATCH_UP_EVENTS, Store
+from rewind.store import CATCH_UP_EVENTS, DAMAGES_LOGGED_MAX, Store
 from rewind.wire.native import Read
 
 
@@ -102,6 +104,44 @@ def test_a_backend_that_is_ahead_makes_the_store_plan_again() -> None:
     assert (second.first, second.versions) == (2, {"s": 2})
     refused = Store(Overtaken()).append([append(s=0)])[0][0]
     assert isinstance(refused, WrongExpectedVersion) and refused.actual == 1
+
+
+class Lying(MemoryBackend):
+    """A backend whose index leads elsewhere than to what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.leads_to = 1
+
+    def positions(self, ids: Any) -> dict[bytes, int]:
+        return dict.fromkeys(ids, self.leads_to)
+
+    def appends(self, append_ids: Any) -> dict[bytes, tuple[int, int]]:
+        return dict.fromkeys(append_ids, (self.leads_to, self.leads_to))
+
+
+@pytest.mark.parametrize("leads_to", [1, 2, 10**15])
+def test_an_id_that_leads_elsewhere_is_damage_for_whoever_asks(leads_to: int) -> None:
+    backend = Lying()
+    store = Store(backend)
+    store.append([append()])
+    backend.leads_to = leads_to
+    (refused, fine), records = store.append([append(event(data=b"2", id=key(2))), append()])
+    assert isinstance(refused, Internal) and str(leads_to) in str(refused)
+    assert fine.first == 2 and len(records) == 1
+    (again,), _ = store.append([append(id=key(3))])
+    assert isinstance(again, Internal) == (leads_to > 2)  # An append id says nothing of the event.
+    with pytest.raises(StoreDamaged, match=str(leads_to)):
+        store.read(Read(id=key(2)))
+
+
+def test_damage_is_logged_once_and_not_without_end(caplog: pytest.LogCaptureFixture) -> None:
+    store = filled(1)
+    for _ in range(2):
+        for n in range(2 * DAMAGES_LOGGED_MAX):
+            refusal = store.refusal(StoreDamaged(f"block {n} of\nmany"))
+            assert f"block {n} of\\nmany" in str(refusal)
+    assert len(caplog.records) == DAMAGES_LOGGED_MAX
 
 
 def two_stores() -> tuple[Store, Store]:
