@@ -30,11 +30,13 @@ class About(msgspec.Struct, frozen=True):
 
     ``endpoints``: by feed, as bound; empty without a daemon. ``event_bytes_max``: the bound of an
     event's data. ``insecure``: whether other machines may connect without a key.
+    ``connections_max``: how many connections fit; None without a daemon.
     """
 
     endpoints: dict[str, list[str]]
     event_bytes_max: int
     insecure: bool
+    connections_max: int | None = None
 
 
 # --- reads ----------------------------------------------------------------------
@@ -73,6 +75,7 @@ def _info(request: Request, store: Store, about: About) -> list[bytes]:
         endpoints=about.endpoints,
         event_bytes_max=about.event_bytes_max,
         insecure=about.insecure,
+        connections_max=about.connections_max,
     )
     return replies.encode_ok(request, body)
 

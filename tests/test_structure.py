@@ -23,6 +23,7 @@ USERS = {
     "zmq": (
         "wire/messages.py",
         "daemon/binding.py",
+        "daemon/connections.py",
         "daemon/server.py",
         "daemon/peers.py",
         "daemon/feeds.py",

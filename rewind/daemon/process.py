@@ -14,6 +14,7 @@ import socket
 import sys
 
 from rewind.backends import open_backend
+from rewind.daemon.connections import raise_descriptor_limit
 from rewind.daemon.server import Server
 from rewind.daemon.settings import Settings
 from rewind.errors import RewindError, StoreError
@@ -31,6 +32,7 @@ def serve(settings: Settings) -> int:
         format="%(asctime)s %(levelname)s %(message)s",
     )
     try:
+        raise_descriptor_limit()
         store, server = _open(settings)
     except RewindError as error:
         logger.critical("cannot start: %s", error)
@@ -70,7 +72,7 @@ def _ready_line(server: Server, store: Store, settings: Settings) -> str:
     url = f"{store.backend.scheme}:{'' if where is None else where}"
     return (
         f"rewind {__version__} ready {endpoints} store={url} head={store.head} "
-        f"durability={store.durability}"
+        f"durability={store.durability} connections={server.connections_max}"
     )
 
 

@@ -23,16 +23,22 @@ import zmq
 
 from rewind.answers import About, answer_appends, appends_in
 from rewind.daemon.binding import bind, remove_socket_files
+from rewind.daemon.connections import Connections, connections_max
 from rewind.daemon.feeds import Feed, Feeds
 from rewind.daemon.peers import PIPE_MESSAGES_MAX, Peers
 from rewind.daemon.reads import RETRY_S_MIN, Reads
 from rewind.daemon.settings import Settings
-from rewind.errors import RequestError
+from rewind.errors import CannotBind, RequestError
 from rewind.events import Append, Record
 from rewind.store import Store
 from rewind.wire import envelope
 from rewind.wire.envelope import Request
-from rewind.wire.messages import TooManyFrames, drop_frames, receive_routed
+from rewind.wire.messages import (
+    TooManyFrames,
+    drop_frames,
+    prepare_large_messages,
+    receive_routed,
+)
 from rewind.wire.native import Appends
 
 BATCH_APPENDS_MAX = 1_024  # draining stops at so many, since a larger commit delays its replies
@@ -65,15 +71,26 @@ class Server:
         self._dropping = False  # The rest of a message with too many frames is dropped.
         self.endpoints: dict[str, list[str]] = {}
         with contextlib.ExitStack() as opened:
-            self._wake_read, self._wake_write = map(opened.enter_context, socket.socketpair())
-            self._wake_write.setblocking(False)
-            opened.callback(self._remove_socket_files)
-            self._context = zmq.Context()
-            opened.callback(self._context.destroy)  # Its sockets go with it, and linger LINGER_MS.
-            self._bind()
+            try:
+                self._open(opened)
+            except (OSError, zmq.ZMQError) as error:
+                raise CannotBind(f"cannot open the daemon's sockets: {error.strerror}") from error
             self._opened = opened.pop_all()
 
     # Sockets
+
+    def _open(self, opened: contextlib.ExitStack) -> None:
+        """Open everything, and have ``opened`` close it."""
+        self._wake_read, self._wake_write = map(opened.enter_context, socket.socketpair())
+        self._wake_write.setblocking(False)
+        opened.callback(self._remove_socket_files)
+        prepare_large_messages()
+        self._context = zmq.Context()
+        opened.callback(self._context.destroy)  # Its sockets go with it, and linger LINGER_MS.
+        self._connections = Connections(self._context)
+        opened.callback(self._connections.stop)
+        self._bind()
+        self._connections.start(self.connections_max)
 
     def _bind(self) -> None:
         settings = self._settings
@@ -91,7 +108,10 @@ class Server:
             self._store.head,
             self._store.last_id(),
         )
-        about = About(self.endpoints, settings.max_event_bytes, settings.insecure)
+        self.connections_max = connections_max()
+        about = About(
+            self.endpoints, settings.max_event_bytes, settings.insecure, self.connections_max
+        )
         self._reads = Reads(self._store, about, self._peers)
 
     def _socket(self, kind: int, received: int, sent: int) -> zmq.Socket[bytes]:
@@ -114,6 +134,7 @@ class Server:
 
     def _bind_to(self, sock: zmq.Socket[bytes], name: str, endpoints: Sequence[str]) -> None:
         self.endpoints[name] = bound = []
+        self._connections.watch(sock, name)
         store, insecure = self._store.backend.path, self._settings.insecure
         for endpoint in endpoints:
             bound.append(bind(sock, name, endpoint, store=store, insecure=insecure))

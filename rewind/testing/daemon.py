@@ -21,8 +21,8 @@ FEEDS = ("streaming", "topic", "gorewind")
 USUAL_FEEDS = ("streaming", "topic")  # a daemon without options has these
 FREE_PORT = "tcp://127.0.0.1:*"
 
-# The line is: TIME INFO rewind 1.0.0 ready incoming=EP,EP topic=EP store=URL head=0 durability=fsync
-_READY = re.compile(r" ready (.*) store=(.*) head=\d+ durability=\w+\n")
+# The line is: TIME INFO rewind 1.0.0 ready incoming=EP,EP topic=EP store=URL head=0 durability=fsync ...
+_READY = re.compile(r" ready (.*) store=(.*) head=\d+ durability=\w+.*\n")
 
 
 class Daemon(Process):

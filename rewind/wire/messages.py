@@ -34,6 +34,15 @@ def sender(socket: zmq.Socket[bytes]) -> Any:
     return super(zmq.Socket, socket).send
 
 
+def prepare_large_messages() -> None:
+    """Have pyzmq do now what it puts off until the first frame that is not copied.
+
+    It imports a module, and starts a thread with a socket of its own. Both need descriptors, which a
+    daemon with many connections may not have any longer.
+    """
+    zmq.Frame(b"", copy=False, track=True)
+
+
 def receive(recv: Any, flags: int = 0) -> list[bytes]:
     """The frames of one message. ``recv`` is a socket's method; what it raises passes through."""
     frames: list[bytes] = []

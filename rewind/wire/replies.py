@@ -138,8 +138,12 @@ def info_body(
     endpoints: dict[str, list[str]],
     event_bytes_max: int,
     insecure: bool,
+    connections_max: int | None,
 ) -> dict[str, Any]:
     """What INFO answers."""
+    limits = {**LIMITS, "event_bytes": event_bytes_max}
+    if connections_max is not None:
+        limits["connections"] = connections_max
     return {
         "name": "rewind",
         "release": release,
@@ -149,7 +153,7 @@ def info_body(
         "durability": durability,
         "head": head,
         "endpoints": endpoints,
-        "limits": {**LIMITS, "event_bytes": event_bytes_max},
+        "limits": limits,
         "insecure": insecure,
     }
 

@@ -18,8 +18,11 @@ from rewind.daemon.server import Server
 from rewind.daemon.settings import Settings
 from rewind.errors import CannotBind, StoreDamaged
 from rewind.store import Store
+from rewind.wire.messages import prepare_large_messages
 
 FREE = ("tcp://127.0.0.1:*",)
+
+prepare_large_messages()  # What it opens belongs to the process, and stays.
 
 
 def descriptors() -> set[str]:
