@@ -60,7 +60,8 @@ ROOMS = (
         "the contract of a store, and a file or folder for each scheme",
         {
             "contract.py": "events",
-            "directory.py": "errors",
+            "lock.py": "errors",
+            "directory.py": "errors lock.py",
             "verify.py": "errors events contract.py",
             "opening.py": "errors contract.py directory.py",
             "memory.py": "errors events contract.py verify.py",

@@ -2,12 +2,18 @@
 
 ::
 
-    PATH/rewind.json   {"rewind": "event store", "scheme": ..., "format": ..., "store_id": ..., "complete": ...}
-    PATH/lock          held with flock(2) while open; names its owner
+    PATH/rewind.json   {"rewind": "event store", "scheme": ..., "format": ..., "store_id": ...,
+                       "complete": ..., "crc": ...}
+    PATH/lock          held with flock(2) while open; names its owner (lock.py)
     PATH/...           the backend's own files
+
+    crc: the CRC-32 of "SCHEME FORMAT STORE_ID". Earlier releases wrote none, and ignore it.
 
 The identity is read before anything is written, so a path that holds something else, a newer
 format or a store of another scheme is left as it was found.
+
+What Rewind creates is for its own user alone: directories 0700, files 0600, whatever the umask is.
+A directory that was there before keeps its mode.
 
 What the backend keeps in it is not looked at here. Next: opening.py, which makes one for a URL.
 """
@@ -15,34 +21,58 @@ What the backend keeps in it is not looked at here. Next: opening.py, which make
 from __future__ import annotations
 
 import errno
-import fcntl
-import json
 import os
-import socket
-import uuid
+import stat
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Literal
+from uuid import UUID, uuid4
+from zlib import crc32
 
+import msgspec
+
+from rewind.backends.lock import Lock
 from rewind.errors import (
     StoreDamaged,
     StoreError,
     StoreFailed,
     StoreForeign,
-    StoreLocked,
     StoreNotCreated,
     StoreNotPermitted,
 )
 
+DIRECTORY_MODE = 0o700
+FILE_MODE = 0o600
+IDENTITY_BYTES_MAX = (
+    4_096  # An identity has some 200 bytes; a file that is no identity may be huge.
+)
+
 _IDENTITY = "rewind.json"
+_NEW_IDENTITY = "rewind.json.new"
 _LOCK = "lock"
-_KIND = "event store"
+
+#: A directory with only these in it is empty: ``lost+found`` is on every new ext4 file system.
+_NOTHING = {_LOCK, _NEW_IDENTITY, "lost+found"}
+
+
+class _Identity(msgspec.Struct, kw_only=True):
+    """The content of rewind.json."""
+
+    rewind: Literal["event store"]
+    scheme: str
+    format: int
+    store_id: UUID
+    complete: bool
+    crc: int | None = None
+
+    def checksum(self) -> int:
+        return crc32(f"{self.scheme} {self.format} {self.store_id}".encode())
 
 
 def scheme_of(path: Path) -> str | None:
     """The scheme of the store at ``path``; None where there is nothing yet."""
     identity = _read_identity(path)
-    return None if identity is None else str(identity["scheme"])
+    return None if identity is None else identity.scheme
 
 
 class Directory:
@@ -51,96 +81,120 @@ class Directory:
     A new store gets the id ``store_id``, or one of its own if that is None; a store that has
     another id is refused as ``StoreForeign``.
 
-    ``created`` is True until ``finish`` was called on a new store: then the backend creates its
-    files. If it is False, the files must be there, and a missing one is damage.
+    ``path``: absolute, so that the process may change its working directory. ``created`` is True
+    until ``finish`` was called on a new store: then the backend creates its files. If it is False,
+    the files must be there, and a missing one is damage.
     """
 
     def __init__(
-        self, path: Path, scheme: str, format_version: int, store_id: uuid.UUID | None = None
+        self, path: Path, scheme: str, format_version: int, store_id: UUID | None = None
     ) -> None:
-        self.path = path
+        self.path = path = _absolute(path)
         identity = _read_identity(path)
         if identity is not None:
             _check_identity(path, identity, scheme, format_version, store_id)
         elif _create(path):
-            sync_directory(path.absolute().parent)
+            sync_directory(path.parent)
         with ExitStack() as undo:
             self._lock = _take_lock(path)
             undo.callback(self.close)
             # It is read again, now that nobody else can write it.
             identity = _read_identity(path)
             if identity is None:
-                identity = _write_identity(path, scheme, format_version, store_id or uuid.uuid4())
+                identity = _write_identity(path, scheme, format_version, store_id or uuid4())
             _check_identity(path, identity, scheme, format_version, store_id)
             undo.pop_all()
-        self.store_id = uuid.UUID(identity["store_id"])
-        self.created = not identity["complete"]
+        self.store_id = identity.store_id
+        self.created = not identity.complete
         self._identity = identity
 
     def finish(self) -> None:
         """Note that the backend's files exist: from now on, a missing one is damage."""
         if self.created:
             sync_directory(self.path)
-            self._identity["complete"] = True
-            _replace(self.path / _IDENTITY, self._identity)
+            self._identity.complete = True
+            _replace(self.path, self._identity)
             self.created = False
 
     def close(self) -> None:
         """Give the lock back."""
-        lock, self._lock = self._lock, -1
         try:
-            if lock >= 0:
-                os.close(lock)
+            self._lock.release()
         except OSError as error:
             raise translate(error, f"cannot close {self.path / _LOCK}") from error
 
 
-def _read_identity(path: Path) -> dict[str, Any] | None:
-    """What the directory says it holds; None when it is missing or empty."""
+def _absolute(path: Path) -> Path:
     try:
-        text = (path / _IDENTITY).read_bytes()
+        return path.absolute()
+    except OSError as error:
+        raise StoreNotCreated(
+            f"{path} leads nowhere, because the working directory is gone: give an absolute path"
+        ) from error
+
+
+def _read_identity(path: Path) -> _Identity | None:
+    """What the directory says it holds; None when it is missing or empty."""
+    file = path / _IDENTITY
+    try:
+        text = _read_file(file)
     except FileNotFoundError:
         _check_nothing_there(path)
         return None
     except NotADirectoryError as error:
         raise StoreForeign(f"{path} is a file, not the directory of a store") from error
     except OSError as error:
-        raise translate(error, f"cannot read {path / _IDENTITY}") from error
+        raise _cannot_read(file, error) from error
     try:
-        identity = json.loads(text)
-        if identity["rewind"] != _KIND:
-            raise ValueError("not an event store's")
-        str(identity["scheme"]), int(identity["format"]), bool(identity["complete"])
-        uuid.UUID(identity["store_id"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        identity = msgspec.json.decode(text, type=_Identity)
+        if identity.crc is not None and identity.crc != identity.checksum():
+            raise ValueError("it fails its checksum")
+        if identity.format < 1:
+            raise ValueError(f"there is no format {identity.format}")
+    except (ValueError, RecursionError) as error:
         raise StoreDamaged(
-            f"{path / _IDENTITY} is damaged: it does not describe a store"
+            f"{file} is damaged: it does not describe a store ({error}). Restore it from a copy"
         ) from error
-    return identity  # type: ignore[no-any-return]
+    return identity
 
 
-def _write_identity(
-    path: Path, scheme: str, format_version: int, store_id: uuid.UUID
-) -> dict[str, Any]:
+def _read_file(file: Path) -> bytes:
+    """The content of a small file. Raises ``StoreForeign`` when something else has its name."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # A pipe would block.
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise StoreForeign(f"{file} is not a file: {file.parent} holds no Rewind store")
+        return os.read(descriptor, IDENTITY_BYTES_MAX)
+    finally:
+        os.close(descriptor)
+
+
+def _write_identity(path: Path, scheme: str, format_version: int, store_id: UUID) -> _Identity:
     """Say what is about to be created here."""
-    identity: dict[str, Any] = {
-        "rewind": _KIND,
-        "scheme": scheme,
-        "format": format_version,
-        "store_id": str(store_id),
-        "complete": False,
-    }
-    _replace(path / _IDENTITY, identity)
+    identity = _Identity(
+        rewind="event store",
+        scheme=scheme,
+        format=format_version,
+        store_id=store_id,
+        complete=False,
+    )
+    identity.crc = identity.checksum()
+    _replace(path, identity)
     return identity
 
 
 def _check_nothing_there(path: Path) -> None:
     try:
-        entries = sorted(set(os.listdir(path)) - {_LOCK, _IDENTITY + ".new"})
-    except FileNotFoundError:
+        entries = sorted(set(os.listdir(path)) - _NOTHING)
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            raise StoreNotCreated(
+                f"{path} is a symbolic link to {path.readlink()}, which does not exist: "
+                "create that directory, or remove the link"
+            ) from error
         return
     except OSError as error:
-        raise translate(error, f"cannot read {path}") from error
+        raise _cannot_read(path, error) from error
     if entries:
         raise StoreForeign(
             f"{path} holds no Rewind store but other files ({entries[0]} ...): "
@@ -148,26 +202,31 @@ def _check_nothing_there(path: Path) -> None:
         )
 
 
+def _cannot_read(path: Path, error: OSError) -> StoreError:
+    impossible = error.errno in (errno.ENAMETOOLONG, errno.ELOOP)
+    return translate(error, f"cannot read {path}", StoreNotCreated if impossible else StoreFailed)
+
+
 def _check_identity(
     path: Path,
-    identity: dict[str, Any],
+    identity: _Identity,
     scheme: str,
     format_version: int,
-    store_id: uuid.UUID | None,
+    store_id: UUID | None,
 ) -> None:
-    if identity["scheme"] != scheme:
+    if identity.scheme != scheme:
         raise StoreForeign(
-            f"{path} holds a store of scheme {identity['scheme']!r}, not {scheme!r}: "
-            f"open it as {identity['scheme']}:{path}"
+            f"{path} holds a store of scheme {identity.scheme!r}, not {scheme!r}: "
+            f"open it as {identity.scheme}:{path}"
         )
-    if identity["format"] > format_version:
+    if identity.format > format_version:
         raise StoreForeign(
-            f"{path} has format {identity['format']}, newer than {format_version}, the newest "
+            f"{path} has format {identity.format}, newer than {format_version}, the newest "
             "this release reads: use a newer Rewind"
         )
-    if store_id is not None and uuid.UUID(identity["store_id"]) != store_id:
+    if store_id is not None and identity.store_id != store_id:
         raise StoreForeign(
-            f"{path} holds the store {identity['store_id']}, not {store_id}: give the path of that "
+            f"{path} holds the store {identity.store_id}, not {store_id}: give the path of that "
             "store, or an empty or a new directory"
         )
 
@@ -175,7 +234,7 @@ def _check_identity(
 def _create(path: Path) -> bool:
     """Create the directory; False if it exists already."""
     try:
-        path.mkdir()
+        path.mkdir(DIRECTORY_MODE)
     except FileExistsError:
         return False
     except FileNotFoundError as error:
@@ -187,44 +246,36 @@ def _create(path: Path) -> bool:
     return True
 
 
-def _take_lock(path: Path) -> int:
+def _take_lock(path: Path) -> Lock:
     try:
-        lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return Lock(path / _LOCK)
     except OSError as error:
-        raise translate(error, f"cannot open {path / _LOCK}", StoreNotCreated) from error
-    try:
-        with ExitStack() as undo:
-            undo.callback(os.close, lock)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                owner = os.pread(lock, 300, 0).decode(errors="replace").strip()
-                raise StoreLocked(
-                    f"the store {path} is in use by {owner or 'another process'}: stop it first"
-                ) from error
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-            undo.pop_all()
-    except OSError as error:
-        raise translate(error, f"cannot lock {path}") from error
-    return lock
+        raise translate(error, f"cannot lock {path / _LOCK}", StoreNotCreated) from error
 
 
-def _replace(path: Path, content: dict[str, Any]) -> None:
-    """Write a small file so that a crash leaves the old one or the new one, and that whole."""
-    new = path.with_name(path.name + ".new")
+def _replace(path: Path, identity: _Identity) -> None:
+    """Write the identity so that a crash leaves the old one or the new one, and that whole."""
+    file, new = path / _IDENTITY, path / _NEW_IDENTITY
+    text = msgspec.json.encode(identity) + b"\n"
     try:
-        with open(new, "w", encoding="utf-8") as file:
-            json.dump(content, file)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-        sync_directory(path.parent)
+        with open(new, "wb", opener=lambda name, flags: os.open(name, flags, FILE_MODE)) as written:
+            written.write(text)
+            written.flush()
+            os.fsync(written.fileno())
+        os.replace(new, file)
+        sync_directory(path)
     except OSError as error:
         with suppress(FileNotFoundError):
             new.unlink()
-        raise translate(error, f"cannot write {path}", StoreNotCreated) from error
+        raise translate(error, f"cannot write {file}", StoreNotCreated) from error
+
+
+def create_directory(path: Path) -> None:
+    """Create a directory of a backend, unless it is there."""
+    try:
+        path.mkdir(DIRECTORY_MODE, exist_ok=True)
+    except OSError as error:
+        raise translate(error, f"cannot create {path}") from error
 
 
 def sync_directory(path: Path) -> None:

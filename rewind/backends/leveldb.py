@@ -15,6 +15,7 @@ finished: everything after it is then lost without a word.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -24,7 +25,7 @@ import plyvel
 from rewind.backends import blocks
 from rewind.backends.block_backend import BlockBackend
 from rewind.backends.contract import Commit
-from rewind.backends.directory import Directory
+from rewind.backends.directory import Directory, create_directory
 from rewind.backends.index import Index, after_prefix, pack_u64
 from rewind.errors import Behind, StoreDamaged, StoreFailed, StoreNotPermitted
 from rewind.events import decode_key, own_id_prefix
@@ -43,11 +44,13 @@ class LevelDB:
     """plyvel as ``KeyValues``, with its errors in our words."""
 
     def __init__(self, path: Path, create: bool) -> None:
-        if not create:
+        if create:
+            create_directory(path)
+        else:
             _check_present(path)
         try:
             self._db = plyvel.DB(
-                str(path),
+                os.fsencode(path),  # A path need not be UTF-8.
                 create_if_missing=create,
                 paranoid_checks=True,
                 write_buffer_size=WRITE_BUFFER_BYTES,

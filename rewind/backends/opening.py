@@ -17,7 +17,7 @@ from uuid import UUID
 
 from rewind.backends.contract import Backend
 from rewind.backends.directory import Directory, scheme_of
-from rewind.errors import BadConfiguration
+from rewind.errors import BadConfiguration, StoreForeign
 
 #: Scheme -> module, and the class in it. The module is imported when a store is opened.
 BACKENDS = {
@@ -52,7 +52,7 @@ def open_backend(url: str, store_id: UUID | None = None) -> Backend:
     if scheme == "memory":
         memory: Backend = _load(scheme)(store_id)
         return memory
-    scheme = scheme or scheme_of(path) or default_scheme()
+    scheme = scheme or _scheme_at(path)
     # The driver comes first, so that a missing one leaves no directory behind.
     backend_class = _load(scheme)
     with ExitStack() as undo:
@@ -63,23 +63,64 @@ def open_backend(url: str, store_id: UUID | None = None) -> Backend:
     return backend
 
 
+def path_of(url: str) -> Path | None:
+    """Where the store at a URL is, or would be created; None for ``memory:``.
+
+    Raises ``BadConfiguration``.
+    """
+    scheme, path = _split(url)
+    return None if scheme == "memory" else path
+
+
 def _split(url: str) -> tuple[str, Path]:
     """The scheme, empty for a bare path, and the path, which means nothing to ``memory``."""
-    scheme, colon, rest = url.partition(":")
-    if colon and scheme in BACKENDS:
-        if scheme == "memory":
-            if rest:
-                raise BadConfiguration(f"store {url!r}: memory: keeps nothing and takes no path")
-        elif not rest:
-            raise BadConfiguration(f"store {url!r} has no path: write {scheme}:PATH")
-        return scheme, Path(rest)
-    if colon and re.fullmatch("[a-z][a-z0-9+.-]+", scheme):
+    scheme, colon, path = url.partition(":")
+    if not (colon and re.fullmatch("[A-Za-z][A-Za-z0-9+.-]+", scheme)):
+        scheme, path = "", url
+    elif scheme in ("tcp", "ipc", "inproc"):
         raise BadConfiguration(
-            f"store {url!r}: unknown scheme {scheme!r}; known are {', '.join(SCHEMES)}"
+            f"store {url!r} is the endpoint of a daemon: connect to it, or give a path"
         )
-    if not url:
+    elif scheme not in BACKENDS:
+        raise BadConfiguration(
+            f"store {url!r}: unknown scheme {scheme!r}; known are {', '.join(SCHEMES)}, "
+            f"and ./{url} is a path"
+        )
+    elif scheme == "memory":
+        if path:
+            raise BadConfiguration(f"store {url!r}: memory: keeps nothing and takes no path")
+        return scheme, Path()
+    elif not path:
+        raise BadConfiguration(f"store {url!r} has no path: write {scheme}:PATH")
+    elif re.match("//[^/]", path):
+        raise BadConfiguration(
+            f"store {url!r} names a host, but a store is on this machine: write {scheme}:/PATH"
+        )
+    _check_path(url, path)
+    return scheme, Path(path)
+
+
+def _check_path(url: str, path: str) -> None:
+    if not path:
         raise BadConfiguration("the store is empty: give a path, or scheme:PATH")
-    return "", Path(url)
+    if "\0" in path:
+        raise BadConfiguration(f"store {url!r}: a path has no NUL characters")
+    if path.startswith("~"):
+        raise BadConfiguration(
+            f"store {url!r}: ~ is for the shell to replace, and it did not: "
+            "write the directory out, or ./~ if it is really called so"
+        )
+
+
+def _scheme_at(path: Path) -> str:
+    """The scheme of the store at a bare path, or the one that a new store gets."""
+    scheme = scheme_of(path) or default_scheme()
+    if scheme not in BACKENDS or scheme == "memory":
+        raise StoreForeign(
+            f"{path} says that it holds a store of scheme {scheme!r}, which this release does not "
+            "know: use a newer Rewind, or restore rewind.json from a copy"
+        )
+    return scheme
 
 
 def _load(scheme: str) -> Any:

@@ -34,14 +34,28 @@ from zlib import crc32
 import msgspec
 
 from rewind.backends.contract import AppendId, Backend, Commit, take
-from rewind.backends.directory import Directory, sync_directory, translate
+from rewind.backends.directory import (
+    FILE_MODE,
+    Directory,
+    create_directory,
+    sync_directory,
+    translate,
+)
 from rewind.backends.verify import check_records
-from rewind.errors import Behind, StoreDamaged, StoreError, StoreFailed, StoreNotPermitted
+from rewind.errors import (
+    Behind,
+    StoreDamaged,
+    StoreError,
+    StoreFailed,
+    StoreNotCreated,
+    StoreNotPermitted,
+)
 from rewind.events import Record, decode_event, decode_key, own_id_prefix
 
 CACHE_BYTES = 16 * 1024 * 1024  # It holds the upper pages of every index of 10 million events.
 CHECKPOINT_BYTES = 8 * 1024 * 1024  # So many bytes of records make a -wal file of about 30 MiB.
 WAL_FILE_BYTES = 64 * 1024 * 1024  # A -wal file that grew under a long reader is cut back to this.
+PATH_BYTES_MAX = 504  # SQLite's own bound, 512, holds for the name of its journal, too.
 BUSY_SECONDS = 5.0  # A shell that holds a lock for longer is a mistake.
 
 Settings = Mapping[str, int | str]
@@ -400,10 +414,7 @@ class Keys:
     def __init__(self, path: Path, create: bool) -> None:
         self._file = path / "index.sqlite"
         if create:
-            try:
-                path.mkdir(exist_ok=True)
-            except OSError as error:
-                raise translate(error, f"cannot create {path}") from error
+            create_directory(path)
         with translated(self._file), ExitStack() as undo:
             self._db = connect(self._file, create)
             undo.callback(self._db.close)
@@ -460,9 +471,21 @@ def _with_checksum(key: bytes, value: bytes) -> bytes:
 
 
 def connect(file: Path, create: bool) -> sqlite3.Connection:
-    """Open a file, which must exist unless it is to be created."""
-    if not create and not file.exists():
-        raise StoreDamaged(f"{file} is missing")
+    """Open a file, which must exist unless it is to be created.
+
+    SQLite gives the -wal and -shm files the mode of this one.
+    """
+    if len(os.fsencode(file)) > PATH_BYTES_MAX:
+        raise StoreNotCreated(
+            f"the path {file} is too long for SQLite, which takes {PATH_BYTES_MAX} bytes"
+        )
+    try:
+        if create:
+            os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
+        elif not file.exists():
+            raise StoreDamaged(f"{file} is missing")
+    except OSError as error:
+        raise translate(error, f"cannot open {file}") from error
     return sqlite3.connect(
         f"{file.absolute().as_uri()}?mode={'rwc' if create else 'rw'}",
         uri=True,

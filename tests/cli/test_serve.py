@@ -138,7 +138,7 @@ def test_another_scheme_or_a_newer_format_is_exit_65(store: str) -> None:
     fill(f"sqlite:{store}", "s", NewEvent("t"))
     assert_failed(65, "scheme 'sqlite', not 'log'", start("--store", f"log:{store}"))
     identity = Path(store) / "rewind.json"
-    identity.write_text(json.dumps({**json.loads(identity.read_text()), "format": 99}))
+    identity.write_text(json.dumps({**json.loads(identity.read_text()), "format": 99, "crc": None}))
     assert_failed(65, "format 99, newer", start("--store", store))
 
 

@@ -57,7 +57,7 @@ from zlib import crc32
 
 from rewind.backends import blocks
 from rewind.backends.contract import AppendIds
-from rewind.backends.directory import sync_directory, translate
+from rewind.backends.directory import FILE_MODE, create_directory, sync_directory, translate
 from rewind.errors import StoreDamaged, StoreFailed, StoreForeign
 from rewind.events import Record
 
@@ -131,7 +131,7 @@ class Segments:
         self._broken = False
         try:
             if create:
-                path.mkdir(exist_ok=True)
+                create_directory(path)
             self.firsts = sorted(
                 int(name[:20]) for name in os.listdir(path) if re.fullmatch("[0-9]{20}[.]log", name)
             )
@@ -239,7 +239,7 @@ class Segments:
         salt = secrets.randbits(32)
         header = _SEGMENT_HEADER.pack(_SEGMENT_MAGIC, self._store_id.bytes, first, salt, 0)[:-4]
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        self._writer = os.open(self.file(first), flags, 0o644)
+        self._writer = os.open(self.file(first), flags, FILE_MODE)
         if os.pwrite(self._writer, header + _CRC.pack(crc32(header)), 0) != SEGMENT_HEADER_BYTES:
             raise StoreFailed(f"a write to {self.file(first)} was cut short")
         os.fsync(self._writer)

@@ -1,0 +1,85 @@
+"""The lock of a store: flock(2) on a file in its directory, held by one process while it is open.
+
+flock and not a POSIX lock, because earlier releases take it and must see this one, and because a
+process loses its POSIX locks as soon as it closes any descriptor of the file.
+
+A flock lasts until the last copy of its descriptor is closed, and a fork copies descriptors. So a
+forked child closes its copies at once, and ``release`` unlocks before it closes. exec closes them.
+
+Not here: what the directory holds. Next: directory.py.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+from rewind.errors import StoreLocked
+
+OWNER_BYTES_MAX = 300  # a process id and a host's name
+
+_held: set[Lock] = set()
+
+
+class Lock:
+    """The lock on ``file``, which is created if need be and then names this process.
+
+    Raises ``StoreLocked``, which names the owner, and ``OSError``.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._descriptor = -1
+        _held.add(self)  # Before it is opened, so that no child inherits an unknown descriptor.
+        with ExitStack() as undo:
+            undo.callback(self.release)
+            self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._take(file)
+            undo.pop_all()
+
+    def _take(self, file: Path) -> None:
+        me = f"pid {os.getpid()} on {socket.gethostname()}"
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            found = os.pread(self._descriptor, OWNER_BYTES_MAX, 0)
+            owner = found.decode(errors="replace").strip() or "another process"
+            raise StoreLocked(
+                f"the store {file.parent} is in use by this process, {owner}: close it first"
+                if owner == me
+                else f"the store {file.parent} is in use by {owner}: stop it first"
+            ) from error
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{me}\n".encode(), 0)
+
+    def identity(self) -> tuple[int, int]:
+        """Device and inode of the file that is locked, which the path may lead away from."""
+        status = os.fstat(self._descriptor)
+        return status.st_dev, status.st_ino
+
+    def release(self) -> None:
+        """Unlock and close. Does nothing the second time, nor in a forked child."""
+        _held.discard(self)
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor < 0:
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        finally:
+            os.close(descriptor)
+
+    def _close_copy(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _close_copies() -> None:
+    for lock in _held:
+        lock._close_copy()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_close_copies)
