@@ -53,11 +53,12 @@ class FakeDaemon:
     def _run(self) -> None:
         while not self._ended.is_set():
             if self._router.poll(20):
-                frames = self._router.recv_multipart()
-                self.requests.append(frames)
-                reply = self._answer(frames, self)
+                identity, delimiter, *request = self._router.recv_multipart()
+                assert delimiter == b"", "no proxy would let it pass"
+                self.requests.append([identity, *request])
+                reply = self._answer([identity, *request], self)
                 if reply is not None:
-                    self._router.send_multipart(reply)
+                    self._router.send_multipart([reply[0], b"", *reply[1:]])
 
     def __enter__(self) -> FakeDaemon:
         return self

@@ -95,7 +95,11 @@ def readable(socket: ZmqSocket) -> bool:
 
 
 def send_request(send: Any, command: bytes, request_id: bytes, body: bytes) -> None:
-    """Send a native request by the ``sender`` of a socket. Raises ``zmq.Again`` when nobody takes it."""
+    """Send a native request by the ``sender`` of a socket. Raises ``zmq.Again`` when nobody takes it.
+
+    The delimiter in front lets it pass a proxy, whose ROUTER puts the way back before it.
+    """
+    send(b"", MORE)
     send(command, MORE)
     send(request_id, MORE)
     send(body, NOW)
