@@ -68,7 +68,6 @@ def _streams(request: Request, store: Store, _: About) -> list[bytes]:
 def _info(request: Request, store: Store, about: About) -> list[bytes]:
     body = replies.info_body(
         release=__version__,
-        store_id=store.id,
         backend=store.backend.scheme,
         durability=store.durability,
         head=store.head,

@@ -111,6 +111,8 @@ class RequestError(RewindError):
     code: ClassVar[str] = "internal"
     #: True when the same bytes may succeed later.
     retryable: ClassVar[bool] = False
+    #: The store that refused it, 16 bytes; None if its daemon does not say that, as earlier ones.
+    store_id: bytes | None = None
 
     def details(self) -> dict[str, Any]:
         """What the code promises besides its message, ready for the wire."""
@@ -168,6 +170,12 @@ class IdConflict(RequestError):
     code = "id_conflict"
 
 
+class WrongStore(RequestError):
+    """The request is meant for another store. Clients raise it as ``StoreChanged``."""
+
+    code = "wrong_store"
+
+
 class UnknownEvent(RequestError):
     """No event has this id."""
 
@@ -218,6 +226,7 @@ REQUEST_ERRORS: dict[str, type[RequestError]] = {
         TooLarge,
         WrongExpectedVersion,
         IdConflict,
+        WrongStore,
         UnknownEvent,
         StorageFull,
         Overloaded,
@@ -324,7 +333,11 @@ class Unavailable(ClientError):
 
 
 class StoreChanged(ClientError):
-    """A subscription found another store, or an older copy, behind its endpoint."""
+    """Another store, or an older copy, is behind the endpoint than the one this is about.
+
+    That is the store of the ``store_id`` that was given, or the first that answered this read,
+    subscription or repeated call.
+    """
 
     exit_code = 65
 

@@ -96,11 +96,13 @@ class Append(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, 
     """An atomic write: its events, stored next to one another or not at all.
 
     ``id``: append id, 16 bytes. ``expected``: stream -> version, compared before the append.
+    ``store_id``: the store it is meant for, 16 bytes; None: whichever is asked.
     """
 
     events: tuple[AppendEvent, ...]
     id: bytes | None = None
     expected: dict[str, int] = {}
+    store_id: bytes | None = None
 
 
 class Appended(msgspec.Struct, frozen=True):

@@ -84,6 +84,21 @@ def requests() -> list[tuple[str, list[bytes], int]]:
         ("read-id", [b"READ", b"\x0c", pack({"id": ID_1})], 1),
         ("read-unknown-id", [b"READ", b"\x0d", pack({"id": bytes(16)})], 1),
         ("read-head", [b"READ", b"\x0e", pack({"limit": 0})], 1),
+        (
+            "read-of-this-store",
+            [b"READ", b"\x12", pack({"limit": 0, "store_id": STORE_ID.bytes})],
+            1,
+        ),
+        (
+            "read-of-another-store",
+            [b"READ", b"\x13", pack({"limit": 0, "store_id": bytes(16)})],
+            1,
+        ),
+        (
+            "append-several-one-for-another-store",
+            [b"APPEND", b"\x14", pack([with_id, {"events": [event], "store_id": bytes(16)}])],
+            1,
+        ),
         ("streams", [b"STREAMS", b"\x0f", pack({"prefix": "order-", "limit": 1})], 1),
         ("unknown-command", [b"FROB"], 1),
         ("unknown-command-native", [b"FROB", b"\x10", pack({})], 1),

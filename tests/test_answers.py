@@ -17,11 +17,12 @@ from rewind.wire.envelope import Request, decode_request
 from rewind.wire.old import id_text
 
 ABOUT = About(endpoints={"incoming": ["tcp://here:1"]}, event_bytes_max=1_000, insecure=True)
+STORE = b"\x01" * 16
 pack, unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
 
 
 def request(*frames: bytes) -> Request:
-    return decode_request([b"peer", b"", *frames])
+    return decode_request([b"peer", b"", *frames], store_id=STORE)
 
 
 def native_request(command: bytes, body: Any = None) -> Request:
@@ -29,9 +30,12 @@ def native_request(command: bytes, body: Any = None) -> Request:
 
 
 def body_of(reply: list[bytes]) -> Any:
-    """The body of a native reply, whose frames in front of it are as they must be."""
+    """The body of a native reply whose frames and store are as they must be, without the store."""
     assert reply[:2] == [b"peer", b""] and reply[3] == b"rid"
-    return unpack(reply[4])
+    body = unpack(reply[4])
+    for each in body if isinstance(body, list) else [body]:
+        assert each.pop("store_id") == STORE
+    return body
 
 
 @pytest.mark.parametrize("command", [c for c in native.COMMANDS if c != b"APPEND"])
@@ -42,7 +46,6 @@ def test_every_native_read_command_has_an_answer(command: bytes) -> None:
 def test_info_says_the_store_and_what_is_told_about_the_daemon() -> None:
     store = filled(3)
     info = body_of(answer(native_request(b"INFO"), store, ABOUT))
-    assert info["store_id"] == store.id.bytes
     assert (info["backend"], info["durability"], info["head"]) == ("memory", "memory", 3)
     assert (info["name"], info["release"], info["protocol"]) == ("rewind", __version__, 1)
     assert info["endpoints"] == {"incoming": ["tcp://here:1"]} and info["insecure"] is True

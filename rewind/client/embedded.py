@@ -56,15 +56,16 @@ class Embedded:
     def answer(self, call: Call[Any]) -> Reply:
         """Answer a call. Raises what it is refused with, or a ``StoreError``."""
         self.check_open()
-        request = decode_request([*_ROUTE, call.command, b"", call.body])
+        request = decode_request(
+            [*_ROUTE, call.command, b"", call.body], store_id=self._store.id.bytes
+        )
         try:
             frames = self._answer(request)
         except RequestError as refused:
             frames = encode_error(request, refused)
         _, reply = parse_reply(frames[len(_ROUTE) :], self.url)
-        if isinstance(reply, RequestError):
-            raise fresh(reply)
-        return reply
+        call.outcome = call.from_its_store(reply)
+        return call.result()
 
     def forget(self, call: Call[Any]) -> None:
         """There is nothing to forget."""

@@ -214,12 +214,12 @@ class Outstanding:
         """Settle a call, unless it is settled already or was refused for now."""
         if call.outcome is not None:
             return False
-        outcome = answer
-        if isinstance(answer, RequestError):
-            if passes_soon(answer) and call.message_id != message_id:
+        outcome = answer if call.store_id is None else call.from_its_store(answer)
+        if isinstance(outcome, RequestError):
+            if passes_soon(outcome) and call.message_id != message_id:
                 return False  # It is being asked again already.
             try:
-                call.pause(answer, now_s)
+                call.pause(outcome, now_s)
             except RewindError as error:
                 outcome = error.with_traceback(None)
             else:

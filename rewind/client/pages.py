@@ -27,6 +27,7 @@ class EventPages:
     def __init__(self, requests: Requests, read: Read) -> None:
         self._requests = requests
         self._rest = ready_to_send(read)
+        self._store_id: bytes | None = None  # The first answer that says it decides.
         self._head: int | None = None
         self._ended = read.limit == 0
 
@@ -37,9 +38,10 @@ class EventPages:
         left = self._rest.limit
         limit = READ_LIMIT_MAX if left is None else min(left, READ_LIMIT_MAX)
         page = msgspec.structs.replace(self._rest, limit=limit)
-        return self._requests.call(b"READ", encode(page), self._receive)
+        return self._requests.call(b"READ", encode(page), self._receive, self._store_id)
 
     def _receive(self, reply: Reply) -> Iterable[Event]:
+        self._store_id = self._store_id or reply.store_id
         body, rest = reply.body, self._rest
         after, until, left = rest.after, rest.until, rest.limit
         if self._head is None:
@@ -67,6 +69,7 @@ class StreamPages:
     def __init__(self, requests: Requests, prefix: str) -> None:
         self._requests = requests
         self._prefix = prefix
+        self._store_id: bytes | None = None  # The first answer that says it decides.
         self._after: str | None = ""
 
     def call(self) -> Call[list[tuple[str, int]]] | None:
@@ -74,9 +77,10 @@ class StreamPages:
         if self._after is None:
             return None
         page = Streams(self._prefix, self._after)
-        return self._requests.call(b"STREAMS", encode(page), self._receive)
+        return self._requests.call(b"STREAMS", encode(page), self._receive, self._store_id)
 
     def _receive(self, reply: Reply) -> list[tuple[str, int]]:
+        self._store_id = self._store_id or reply.store_id
         self._after = None if reply.body["end"] else reply.body["next"]
         return [(name, version) for name, version in reply.body["streams"]]
 

@@ -26,14 +26,16 @@ from rewind.errors import (
     Internal,
     Overloaded,
     RequestError,
+    RewindError,
     ShuttingDown,
+    StoreChanged,
     TooLarge,
     Unavailable,
     fresh,
 )
 from rewind.events import Append, Appended, AppendEvent, Event, NewEvent, decode_events, uuid_of
 from rewind.wire import native
-from rewind.wire.native import LIMITS, Read, encode
+from rewind.wire.native import LIMITS, Read, encode, with_store_id
 from rewind.wire.replies import Reply, appended_of, decode_reply
 
 TIMEOUT_S = 10.0  # A daemon that restarts is back by then, with a store of any size.
@@ -73,6 +75,8 @@ class Call(msgspec.Struct, Generic[T], eq=False):
     """One request until its outcome: how long to wait for it, whether to send it again. Used once.
 
     ``decode`` turns the reply into what the caller asked for; ``events``: how many an append has.
+    ``store_id``: the store it is for, 16 bytes, which ``body`` says as well; None while it is for
+    whichever answers.
     ``outcome``: the reply, or the exception to raise; None while neither is known. ``waiter``
     belongs to whoever carries the call out.
     """
@@ -84,6 +88,7 @@ class Call(msgspec.Struct, Generic[T], eq=False):
     timeout_s: float
     append_id: bytes | None = None
     events: int = 0
+    store_id: bytes | None = None
     outcome: Any = None  # Reply | Exception | None; exceptions have no place in a msgspec union
     waiter: Any = None
     paused: bool = False
@@ -103,12 +108,16 @@ class Call(msgspec.Struct, Generic[T], eq=False):
         self.due_s = min(now_s + self._attempt_s, self.deadline_s)
 
     def pause(self, refused: RequestError, now_s: float) -> None:
-        """Sets when to send it again after a refusal. Raises that refusal unless it passes soon.
+        """Sets when to send it again after a refusal, to the store that refused it. Raises that
+        refusal unless it passes soon.
 
         ``storage_full`` is retryable too, but by the caller: room is made in minutes, not seconds.
         """
         if not passes_soon(refused):
             raise refused
+        if self.store_id is None and refused.store_id is not None:
+            self.store_id = refused.store_id
+            self.body = with_store_id(self.body, refused.store_id)
         self._pause_s = min(self._pause_s * 2, PAUSE_S_MAX) or PAUSE_S_MIN
         # The pause is random, so that many callers do not come back at once.
         self.due_s = now_s + self._pause_s * random.uniform(0.5, 1.0)
@@ -116,6 +125,14 @@ class Call(msgspec.Struct, Generic[T], eq=False):
             raise self.unavailable(
                 f"{self.where} refused for {self.timeout_s:g} s: {refused}"
             ) from refused
+
+    def from_its_store(self, answer: Reply | RewindError) -> Reply | RewindError:
+        """The answer, or ``StoreChanged`` in place of what another store answered."""
+        if self.store_id is None or not isinstance(answer, Reply | RequestError):
+            return answer
+        if answer.store_id == self.store_id:
+            return answer
+        return store_changed(self.where, answer.store_id, self.store_id)
 
     def no_answer(self) -> Unavailable:
         """The error of a call that was not answered in time."""
@@ -147,11 +164,16 @@ def passes_soon(refused: RequestError) -> bool:
 
 
 class Requests:
-    """Makes a client's calls: its defaults and, once INFO has told them, the daemon's limits."""
+    """Makes a client's calls: its defaults and, once INFO has told them, the daemon's limits.
 
-    def __init__(self, where: str, timeout_s: float) -> None:
-        """``timeout_s``: as the caller gave it. Raises ``BadRequest`` and ``TypeError``."""
+    ``store_id``: the store that all of them are for, 16 bytes; None: each is for whichever answers.
+    """
+
+    def __init__(self, where: str, timeout_s: float, store_id: Id | None = None) -> None:
+        """``timeout_s``, ``store_id``: as the caller gave them. Raises ``BadRequest`` and
+        ``TypeError``."""
         self.where = where
+        self.store_id = None if store_id is None else store_id_of(store_id)
         self._timeout_s = check_seconds(timeout_s, "timeout")
         # The daemon's limits are unknown until INFO says them: nothing it might take is refused.
         self._event_bytes_max = self._request_bytes_max = LIMITS["request_bytes"]
@@ -199,14 +221,23 @@ class Requests:
         self._request_bytes_max = info.limits.get("request_bytes", self._request_bytes_max)
         return info
 
-    def call(self, command: bytes, body: bytes, decode: Callable[[Reply], T]) -> Call[T]:
-        """Any request. Raises ``TooLarge``."""
+    def call(
+        self,
+        command: bytes,
+        body: bytes,
+        decode: Callable[[Reply], T],
+        store_id: bytes | None = None,
+    ) -> Call[T]:
+        """Any request, for the store ``store_id`` or else the client's. Raises ``TooLarge``."""
+        store_id = store_id or self.store_id
+        if store_id is not None:
+            body = with_store_id(body, store_id)
         if len(body) > self._request_bytes_max:
             raise TooLarge(
                 f"the request has {len(body)} bytes; at most {self._request_bytes_max} are "
                 "allowed: append fewer events at once"
             )
-        return Call(self.where, command, body, decode, self._timeout_s)
+        return Call(self.where, command, body, decode, self._timeout_s, store_id=store_id)
 
 
 def to_stream(stream: str, events: NewEvent | Iterable[NewEvent]) -> Iterable[tuple[str, NewEvent]]:
@@ -240,6 +271,14 @@ def _append_id_of(id: Id) -> bytes:
         raise BadRequest(
             f"{id!r} is not an append id: give a UUID, its text or 16 bytes"
         ) from error
+
+
+def store_id_of(id: Id) -> bytes:
+    """The 16 bytes of a store id as a caller gave it. Raises ``BadRequest``."""
+    try:
+        return uuid_of(id).bytes
+    except BadRequest as error:
+        raise BadRequest(f"{id!r} is not a store id: give a UUID, its text or 16 bytes") from error
 
 
 def _encode_append(append: Append, event_bytes_max: int) -> bytes:
@@ -281,6 +320,23 @@ def not_native(where: str, error: Exception) -> Unavailable:
     return Unavailable(
         f"{where} answers, but not in Rewind's native protocol ({error}): "
         "is it another program, or an older Rewind?"
+    )
+
+
+def store_changed(where: str, found: bytes | None, wanted: bytes) -> StoreChanged:
+    """The error of an answer by another store than the one wanted, both 16 bytes.
+
+    ``found`` is None when the daemon does not say its store.
+    """
+    store = uuid.UUID(bytes=wanted)
+    if found is None:
+        return StoreChanged(
+            f"{where} does not say which store it serves, as earlier releases of Rewind do not: it may "
+            f"be another one than {store}; update that daemon, or ask without a store_id"
+        )
+    return StoreChanged(
+        f"{where} serves the store {uuid.UUID(bytes=found)}, but this is about the store {store}: positions "
+        "of one mean nothing in the other; ask the daemon of that store, or begin again with this one"
     )
 
 

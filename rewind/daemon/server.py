@@ -199,7 +199,7 @@ class Server:
             self._dropping = drop_frames(recv, NOW, DROPPED_FRAMES_MAX)
             if self._dropping:
                 return batch
-        event_bytes_max = self._settings.max_event_bytes
+        event_bytes_max, store_id = self._settings.max_event_bytes, self._store.id.bytes
         queues = self._reads.queues
         count = sum(map(_append_count, batch))
         size = 0
@@ -209,11 +209,11 @@ class Server:
             except zmq.Again:
                 break
             except TooManyFrames as message:
-                refused = envelope.refuse_frames(message.frames)
+                refused = envelope.refuse_frames(message.frames, store_id)
                 self._reads.enqueue(refused, sum(map(len, message.frames)))
                 self._dropping = True
                 break
-            request = decode(frames, event_bytes_max)
+            request = decode(frames, event_bytes_max, store_id)
             peer, appends = request.route[0], _append_count(request)
             request_bytes = sum(map(len, frames)) + PART_BYTES * (appends - 1)
             if (

@@ -40,13 +40,14 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     """A decoded request.
 
     ``route``: identity and envelope, sent back in front of every reply. ``body``: what to do, or
-    the error to answer with.
+    the error to answer with. ``store_id``: of the store that answers; native replies say it.
     """
 
     route: list[bytes]
     dialect: str
     request_id: bytes
     body: Any  # it is a request or a RequestError; a msgspec union takes no exceptions
+    store_id: bytes
 
     @property
     def peer(self) -> bytes:
@@ -54,13 +55,18 @@ class Request(msgspec.Struct, frozen=True, gc=False):
         return self.route[0]
 
 
-def decode_request(frames: list[bytes], event_bytes_max: int = EVENT_BYTES_MAX) -> Request:
-    """The request in these frames, the identity first. It never raises: an error becomes the body."""
+def decode_request(
+    frames: list[bytes], event_bytes_max: int = EVENT_BYTES_MAX, store_id: bytes = b""
+) -> Request:
+    """The request in these frames, the identity first. It never raises: an error becomes the body.
+
+    ``store_id``: 16 bytes, of the store that answers; empty where none does.
+    """
     cut = _envelope_end(frames)
     route, rest = frames[:cut], frames[cut:]
     command, count = rest[0] if rest else b"", len(rest)
     request_id = b""
-    decode: Callable[[list[bytes], int], Any]
+    decode: Callable[[list[bytes], int, bytes], Any]
     if command in native.COMMANDS:
         dialect, decode = NATIVE, native.decode
         if count > 1 and len(rest[1]) <= native.REQUEST_ID_BYTES_MAX:
@@ -70,17 +76,17 @@ def decode_request(frames: list[bytes], event_bytes_max: int = EVENT_BYTES_MAX) 
     elif command == b"QUERY" and 3 <= count <= 4:
         dialect, decode = REWIND if count == 3 else GOREWIND, old.decode_query
     else:
-        return _refuse(route, rest)
+        return _refuse(route, rest, store_id)
     try:
-        body: Any = decode(rest, event_bytes_max)
+        body: Any = decode(rest, event_bytes_max, store_id)
     except RequestError as error:
         body = without_traceback(error)
-    return Request(route, dialect, request_id, body)
+    return Request(route, dialect, request_id, body, store_id)
 
 
-def refuse_frames(frames: list[bytes]) -> Request:
+def refuse_frames(frames: list[bytes], store_id: bytes = b"") -> Request:
     """The refusal of a message that begins with these frames and has more than ``FRAMES_MAX``."""
-    request = decode_request(frames)
+    request = decode_request(frames, store_id=store_id)
     too_many = TooLarge(f"the message has more than {FRAMES_MAX} frames")
     return msgspec.structs.replace(request, body=too_many)
 
@@ -101,28 +107,26 @@ def _envelope_end(frames: Sequence[bytes]) -> int:
     return 1
 
 
-def _refuse(route: list[bytes], rest: list[bytes]) -> Request:
+def _refuse(route: list[bytes], rest: list[bytes], store_id: bytes) -> Request:
     """The refusal of an unknown command, or of a wrong number of frames."""
+    dialect, request_id = REWIND, b""
+    error: RequestError
     if not rest or rest[0] == b"":
-        return Request(route, REWIND, b"", BadRequest("the request is empty: it has no command"))
-    if rest[0] in old.COMMANDS:
+        error = BadRequest("the request is empty: it has no command")
+    elif rest[0] in old.COMMANDS:
         wanted = "2 (Rewind 0.3) or 3" if rest[0] == b"PUBLISH" else "3 (Rewind 0.3) or 4"
-        return Request(
-            route,
-            REWIND,
-            b"",
-            BadRequest(
-                f"{rest[0].decode()} has {len(rest)} frames; it takes {wanted} (gorewind), "
-                "the command included"
-            ),
+        error = BadRequest(
+            f"{rest[0].decode()} has {len(rest)} frames; it takes {wanted} (gorewind), "
+            "the command included"
         )
-    error = UnknownCommand(
-        f"unknown command {_shown(rest[0])}; known are "
-        + b", ".join(old.COMMANDS + native.COMMANDS).decode()
-    )
-    if len(rest) == 3 and len(rest[1]) <= native.REQUEST_ID_BYTES_MAX and _is_map(rest[2]):
-        return Request(route, NATIVE, rest[1], error)
-    return Request(route, REWIND, b"", error)
+    else:
+        error = UnknownCommand(
+            f"unknown command {_shown(rest[0])}; known are "
+            + b", ".join(old.COMMANDS + native.COMMANDS).decode()
+        )
+        if len(rest) == 3 and len(rest[1]) <= native.REQUEST_ID_BYTES_MAX and _is_map(rest[2]):
+            dialect, request_id = NATIVE, rest[1]
+    return Request(route, dialect, request_id, error, store_id)
 
 
 def _shown(command: bytes) -> str:

@@ -5,6 +5,7 @@
     APPEND|READ|STREAMS|INFO | request id | body        a body is one msgpack map
 
 An APPEND's body may be an array of appends, each independent; an array of their results answers it.
+Every body may have a ``store_id``: another store refuses it here, so nothing behind the door needs to look.
 Limits are here as well, for both sides. A new read command is a value, a check and a row in
 ``_COMMANDS``; its answer is a row in answers.py.
 
@@ -13,6 +14,7 @@ Next: replies.py. The contract for other languages is docs/protocol.rst.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +33,14 @@ from rewind.checks import (
     check_stream,
     check_text,
 )
-from rewind.errors import BadRequest, RequestError, TooLarge, one_line, without_traceback
+from rewind.errors import (
+    BadRequest,
+    RequestError,
+    TooLarge,
+    WrongStore,
+    one_line,
+    without_traceback,
+)
 from rewind.events import INT_MAX, Append, Event
 
 REQUEST_ID_BYTES_MAX = 64  # a UUID and a counter fit, both as text
@@ -81,6 +90,7 @@ class Read(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     since: int | None = None
     wait_ms: int = 0
     id: bytes | None = None
+    store_id: bytes | None = None
 
     @property
     def filtered(self) -> bool:
@@ -102,10 +112,13 @@ class Streams(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     prefix: str = ""
     after: str = ""
     limit: int | None = None
+    store_id: bytes | None = None
 
 
-class Info(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Info(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """INFO asks nothing."""
+
+    store_id: bytes | None = None
 
 
 class Appends(msgspec.Struct, frozen=True):
@@ -117,7 +130,9 @@ class Appends(msgspec.Struct, frozen=True):
 # --- decoding ------------------------------------------------------------------
 
 
-def decode(frames: list[bytes], event_bytes_max: int) -> Append | Appends | Read | Streams | Info:
+def decode(
+    frames: list[bytes], event_bytes_max: int, store_id: bytes
+) -> Append | Appends | Read | Streams | Info:
     """The request in these frames, the command first. Raises the ``RequestError`` that refuses it."""
     if len(frames) != 3:
         raise BadRequest(
@@ -136,19 +151,36 @@ def decode(frames: list[bytes], event_bytes_max: int) -> Append | Appends | Read
     if command == b"APPEND":
         length = _array_length(body)
         if length is not None:
-            return _decode_appends(body, length, event_bytes_max)
-        return _decode_append(body, event_bytes_max)
+            return _decode_appends(body, length, event_bytes_max, store_id)
+        append: Append = _decode_body(b"APPEND", body, _decode_one)
+        _check_append(append, event_bytes_max, store_id)
+        return append
     decode_map, check = _COMMANDS[command]
     value = _decode_body(command, body, decode_map)
     if check is not None:
         check(value)
+    if value.store_id is not None:
+        _check_store(value.store_id, store_id)
     return value  # type: ignore[no-any-return]
 
 
-def _decode_append(body: bytes, event_bytes_max: int) -> Append:
-    append: Append = _decode_body(b"APPEND", body, _decode_one)
+def _check_append(append: Append, event_bytes_max: int, store_id: bytes) -> None:
+    """Raise the ``RequestError`` that refuses an append, unless it may be planned."""
     check_append(append, event_bytes_max)
-    return append
+    if append.store_id is not None:
+        _check_store(append.store_id, store_id)
+
+
+def _check_store(asked: bytes, store_id: bytes) -> None:
+    """Raise ``BadRequest`` or ``WrongStore`` unless the store asked for is this one."""
+    if asked == store_id:
+        return
+    if len(asked) != 16:
+        raise BadRequest(f"store_id has {len(asked)} bytes: it must be 16 bytes, a UUID")
+    raise WrongStore(
+        f"this is the store {uuid.UUID(bytes=store_id)}, and the request is for "
+        f"{uuid.UUID(bytes=asked)}: positions and versions of one mean nothing in the other"
+    )
 
 
 def _array_length(body: bytes) -> int | None:
@@ -160,7 +192,7 @@ def _array_length(body: bytes) -> int | None:
     return int.from_bytes(body[1:size], "big") if 0 < size <= len(body) else None
 
 
-def _decode_appends(body: bytes, length: int, event_bytes_max: int) -> Appends:
+def _decode_appends(body: bytes, length: int, event_bytes_max: int, store_id: bytes) -> Appends:
     """Several appends. What is wrong with one of them becomes its error; the others are untouched."""
     if length == 0:
         raise BadRequest("APPEND: the array is empty: it carries at least one append")
@@ -178,7 +210,7 @@ def _decode_appends(body: bytes, length: int, event_bytes_max: int) -> Appends:
     for index, part in enumerate(parts):
         try:
             if isinstance(part, Append):
-                check_append(part, event_bytes_max)
+                _check_append(part, event_bytes_max, store_id)
         except RequestError as error:
             parts[index] = without_traceback(error)
     return Appends(parts)
@@ -226,7 +258,7 @@ def _decode_body(
 def _check_read(read: Read) -> None:
     """Raise ``BadRequest`` or ``TooLarge`` unless each field is in its bounds and all go together."""
     if read.id is not None:
-        if read != Read(id=read.id):
+        if read != Read(id=read.id, store_id=read.store_id):
             raise BadRequest("READ: id goes alone, it asks for that one event")
         if len(read.id) != 16:
             raise BadRequest(f"READ: id has {len(read.id)} bytes: it must be 16 bytes, a UUID")
@@ -289,3 +321,15 @@ COMMANDS = (b"APPEND", *_COMMANDS)
 def encode_request(command: str, request_id: bytes, body: Any) -> list[bytes]:
     """The frames of a native request, the DEALER's empty delimiter first."""
     return [b"", command.encode(), request_id, encode(body)]
+
+
+def with_store_id(body: bytes, store_id: bytes) -> bytes:
+    """A request's body with a key more: the store it is for, 16 bytes.
+
+    A map of fewer than 16 keys begins with a byte that counts them, 80 to 8f.
+    """
+    assert 0x80 <= body[0] < 0x8F, "a request has few keys"
+    return b"".join((bytes((body[0] + 1,)), body[1:], _STORE_ID_KEY, store_id))
+
+
+_STORE_ID_KEY = encode("store_id") + b"\xc4\x10"  # Bytes follow it, 16 of them.

@@ -36,8 +36,8 @@ class OldQuery(msgspec.Struct, frozen=True):
     stream: str | None = None
 
 
-def decode_publish(frames: list[bytes], event_bytes_max: int) -> Append:
-    """The append of one event. Raises the ``RequestError`` that refuses it."""
+def decode_publish(frames: list[bytes], event_bytes_max: int, _: bytes) -> Append:
+    """The append of one event, to whichever store. Raises the ``RequestError`` that refuses it."""
     stream = DEFAULT_STREAM if len(frames) == 2 else _text(frames[1], "stream")
     append = Append((AppendEvent(None, stream, "", (), {}, frames[-1]),))
     # In an event of the default stream nothing but the size of the data can be wrong.
@@ -46,8 +46,8 @@ def decode_publish(frames: list[bytes], event_bytes_max: int) -> Append:
     return append
 
 
-def decode_query(frames: list[bytes], _: int) -> OldQuery:
-    """The query. Raises ``BadRequest``."""
+def decode_query(frames: list[bytes], *_: object) -> OldQuery:
+    """The query, of whichever store. Raises ``BadRequest``."""
     stream = None
     if len(frames) == 4:
         stream = _text(frames[1], "stream")

@@ -4,6 +4,7 @@
 
     OK rid body [chunk]            native; body is a map, or for several appends an array of maps
     ERROR rid body                 native; body says code, message, retryable
+                                   every such map says store_id as well
     PUBLISHED                      Rewind 0.3, an append
     PUBLISHED id                   gorewind, an append
     ERROR text                     both old dialects
@@ -13,7 +14,6 @@ What the old dialects answer to QUERY is in old.py.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -61,48 +61,55 @@ def encode_appended(request: Request, appended: Appended) -> list[bytes]:
         return [*request.route, b"PUBLISHED"]
     if request.dialect == GOREWIND:
         return [*request.route, b"PUBLISHED", id_text(appended.id_bytes[0])]
-    return encode_ok(request, _appended_body(appended))
+    return _native(request, b"OK", _appended_body(appended, request.store_id))
 
 
 def encode_appends(request: Request, outcomes: Iterable[Appended | RequestError]) -> list[bytes]:
     """The reply to several appends: an array of the bodies that each would be answered with alone."""
-    return encode_ok(
-        request,
-        [
-            _error_body(outcome) if isinstance(outcome, RequestError) else _appended_body(outcome)
-            for outcome in outcomes
-        ],
-    )
+    store_id = request.store_id
+    bodies = [
+        _error_body(outcome, store_id)
+        if isinstance(outcome, RequestError)
+        else _appended_body(outcome, store_id)
+        for outcome in outcomes
+    ]
+    return _native(request, b"OK", bodies)
 
 
-def _appended_body(appended: Appended) -> dict[str, Any]:
+def _appended_body(appended: Appended, store_id: bytes) -> dict[str, Any]:
     body: dict[str, Any] = {"first": appended.first, "last": appended.last}
     if appended.id_bytes:
         body["ids"] = appended.id_bytes
     body["versions"] = appended.versions
     body["duplicate"] = appended.duplicate
     body["durability"] = appended.durability
+    body["store_id"] = store_id
     return body
 
 
-def encode_ok(request: Request, body: Any, *chunks: bytes) -> list[bytes]:
-    """A native reply."""
-    return [*request.route, b"OK", request.request_id, encode(body), *chunks]
+def encode_ok(request: Request, body: dict[str, Any], *chunks: bytes) -> list[bytes]:
+    """A native reply to a read of any kind."""
+    return _native(request, b"OK", {**body, "store_id": request.store_id}, *chunks)
+
+
+def _native(request: Request, status: bytes, body: Any, *chunks: bytes) -> list[bytes]:
+    return [*request.route, status, request.request_id, encode(body), *chunks]
 
 
 def encode_error(request: Request, error: RequestError) -> list[bytes]:
     """The reply that says what was wrong, in the dialect of the request."""
     if request.dialect == NATIVE:
-        return [*request.route, b"ERROR", request.request_id, encode(_error_body(error))]
+        return _native(request, b"ERROR", _error_body(error, request.store_id))
     return [*request.route, b"ERROR " + str(error).encode("ascii", "backslashreplace")]
 
 
-def _error_body(error: RequestError) -> dict[str, Any]:
+def _error_body(error: RequestError, store_id: bytes) -> dict[str, Any]:
     return {
         "code": error.code,
         "message": str(error),
         "retryable": error.retryable,
         **error.details(),
+        "store_id": store_id,
     }
 
 
@@ -131,7 +138,6 @@ def encode_streams(request: Request, streams: Sequence[tuple[str, int]], end: bo
 def info_body(
     *,
     release: str,
-    store_id: uuid.UUID,
     backend: str,
     durability: str,
     head: int,
@@ -140,7 +146,7 @@ def info_body(
     insecure: bool,
     connections_max: int | None,
 ) -> dict[str, Any]:
-    """What INFO answers."""
+    """What INFO answers, besides what every reply does."""
     limits = {**LIMITS, "event_bytes": event_bytes_max}
     if connections_max is not None:
         limits["connections"] = connections_max
@@ -148,7 +154,6 @@ def info_body(
         "name": "rewind",
         "release": release,
         "protocol": PROTOCOL,
-        "store_id": store_id.bytes,
         "backend": backend,
         "durability": durability,
         "head": head,
@@ -170,6 +175,11 @@ class Reply(msgspec.Struct, frozen=True):
     request_id: bytes
     body: Any
     chunk: bytes
+
+    @property
+    def store_id(self) -> bytes | None:
+        """The store that answered, 16 bytes; None if the daemon does not say it, as earlier ones."""
+        return self.body.get("store_id")  # type: ignore[no-any-return]
 
 
 _decode_any = msgspec.msgpack.Decoder().decode
@@ -202,10 +212,13 @@ def answers_of(reply: Reply, count: int) -> list[Reply | RequestError]:
 def error_of(body: dict[str, Any]) -> RequestError:
     """The exception a native error reply stands for."""
     code = body.get("code")
+    error: RequestError
     if code == WrongExpectedVersion.code:
-        return WrongExpectedVersion(body["stream"], body["expected"], body["actual"])
-    kind = REQUEST_ERRORS.get(str(code), Internal)
-    return kind(str(body.get("message", code)))
+        error = WrongExpectedVersion(body["stream"], body["expected"], body["actual"])
+    else:
+        error = REQUEST_ERRORS.get(str(code), Internal)(str(body.get("message", code)))
+    error.store_id = body.get("store_id")
+    return error
 
 
 def appended_of(body: dict[str, Any]) -> Appended:

@@ -7,11 +7,12 @@ from typing import Any
 
 from rewind.backends.memory import MemoryBackend
 from rewind.client import requests
+from rewind.errors import RequestError
 from rewind.events import Append, AppendEvent, Record
 from rewind.store import Store
 from rewind.wire.envelope import decode_request
-from rewind.wire.native import Info
-from rewind.wire.replies import encode_ok, encode_read, info_body
+from rewind.wire.native import Info, Streams
+from rewind.wire.replies import encode_error, encode_ok, encode_read, encode_streams, info_body
 
 WHERE = "tcp://127.0.0.1:1"
 
@@ -28,9 +29,15 @@ class Answers:
         return self.store.append([Append(events)])[1]
 
     def answer(self, command: bytes, request_id: bytes, body: bytes) -> list[bytes]:
-        request = decode_request([b"i", b"", command, request_id, body])
+        frames = [b"i", b"", command, request_id, body]
+        request = decode_request(frames, store_id=self.store.id.bytes)
         if isinstance(request.body, Info):
             return encode_ok(request, info(self.store.id, self.store.head))[2:]
+        if isinstance(request.body, RequestError):
+            return encode_error(request, request.body)[2:]
+        if isinstance(request.body, Streams):
+            body = request.body
+            return encode_streams(request, *self.store.streams(body.prefix, body.after, 1))[2:]
         return encode_read(request, self.store.read(request.body))[2:]
 
     def reply(self, asked: Any) -> Any:
@@ -38,13 +45,14 @@ class Answers:
 
 
 def info(store_id: uuid.UUID, head: int = 0) -> dict[str, Any]:
-    return info_body(
+    body = info_body(
         release="1",
-        store_id=store_id,
         backend="memory",
         durability="memory",
         head=head,
         endpoints={"topic": ["tcp://127.0.0.1:2"]},
         event_bytes_max=1,
         insecure=False,
+        connections_max=None,
     )
+    return {**body, "store_id": store_id.bytes}

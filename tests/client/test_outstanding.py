@@ -21,7 +21,7 @@ from rewind.client.outstanding import (
     take_together,
 )
 from rewind.client.requests import ATTEMPT_S_MIN, PAUSE_S_MAX, Call
-from rewind.errors import BadRequest, Closed, Overloaded, Unavailable
+from rewind.errors import BadRequest, Closed, Overloaded, StoreChanged, Unavailable
 from rewind.wire.replies import Reply
 
 pack = msgspec.msgpack.encode
@@ -173,6 +173,57 @@ def test_a_refused_message_is_sent_again_by_each_of_its_appends() -> None:
     assert outstanding.overdue(now_s) == ([], False)
     (again,) = outstanding.to_send(NOW_S)
     assert outstanding.received(ok(again), now_s) == calls
+
+
+def says(frames: list[bytes], store_id: bytes) -> list[bytes]:
+    """The answer, with the store that gave it; of several appends, in each."""
+    body = unpack(frames[2])
+    for each in body if isinstance(body, list) else [body]:
+        each["store_id"] = store_id
+    return [*frames[:2], pack(body)]
+
+
+@pytest.mark.parametrize("command", [b"READ", b"APPEND"])
+def test_what_a_store_refused_for_now_is_asked_of_that_store_again(command: bytes) -> None:
+    call = Call("w", command, pack({"n": 1}), lambda reply: reply, 60.0, b"i" * 16, 1)
+    outstanding = Outstanding("w")
+    (message,) = asked(outstanding, [call])
+    outstanding.received(says(refusal(message, "shutting_down"), b"A" * 16), 1.1)
+    outstanding.overdue(1.1 + PAUSE_S_MAX)
+    (again,) = outstanding.to_send(NOW_S)
+    assert unpack(again[2]) == {"n": 1, "store_id": b"A" * 16}
+    assert outstanding.received(says(refusal(again, "wrong_store"), b"B" * 16), 2.2) == [call]
+    with pytest.raises(StoreChanged, match=r"42424242-.*41414141-"):
+        call.result()
+
+
+def test_an_answer_of_another_store_settles_only_what_was_not_for_that() -> None:
+    outstanding, calls = Outstanding("w"), [append(number) for number in range(3)]
+    calls[1].store_id = b"A" * 16
+    (message,) = asked(outstanding, calls)
+    assert outstanding.received(says(ok(message), b"B" * 16), 1.1) == calls
+    assert [type(call.outcome) for call in calls] == [Reply, StoreChanged, Reply]
+
+
+def test_a_daemon_that_says_no_store_is_not_believed_to_serve_the_one_wanted() -> None:
+    for refused in (False, True):
+        outstanding, call = Outstanding("w"), read()
+        call.store_id = b"A" * 16
+        (message,) = asked(outstanding, [call])
+        answer = refusal(message, "bad_request") if refused else ok(message)
+        assert outstanding.received(answer, 1.1) == [call]
+        with pytest.raises(StoreChanged, match="does not say which store"):
+            call.result()
+
+
+def test_an_earlier_daemon_that_refused_for_now_is_asked_with_the_same_bytes() -> None:
+    outstanding, call = Outstanding("w"), read()
+    (message,) = asked(outstanding, [call])
+    outstanding.received(refusal(message, "overloaded"), 1.1)
+    outstanding.overdue(1.1 + PAUSE_S_MAX)
+    (again,) = outstanding.to_send(NOW_S)
+    assert again[2] == message[2]
+    assert outstanding.received(ok(again), 2.2) == [call] and call.result().body == {"n": 0}
 
 
 def test_a_refusal_that_outlasts_the_callers_time_is_unavailable() -> None:

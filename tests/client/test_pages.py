@@ -9,9 +9,9 @@ import pytest
 from answers_by_hand import WHERE, Answers
 
 from rewind.client import pages as pages_module
-from rewind.client.pages import EventPages
+from rewind.client.pages import EventPages, StreamPages
 from rewind.client.requests import Requests
-from rewind.errors import StoreChanged
+from rewind.errors import StoreChanged, WrongStore
 from rewind.wire.native import Read
 from rewind.wire.replies import Reply
 
@@ -70,3 +70,33 @@ def test_a_read_notices_a_store_that_lost_events() -> None:
     asked.call().decode(Reply(b"", {"count": 0, "next": 1, "head": 9, "end": False}, b"\x90"))
     with pytest.raises(StoreChanged):
         asked.call().decode(Reply(b"", {"count": 0, "next": 2, "head": 8, "end": False}, b"\x90"))
+
+
+@pytest.mark.parametrize("kind", [EventPages, StreamPages])
+def test_every_further_page_is_asked_of_the_store_that_gave_the_first(
+    kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages_module, "READ_LIMIT_MAX", 1)
+    first, other = Answers(), Answers()
+    for answers in (first, other):
+        answers.append(2, "s")
+        answers.append(2, "t")
+    asked = kind(Requests(WHERE, 1), Read() if kind is EventPages else "")
+    call = asked.call()
+    assert "store_id" not in unpack(call.body) and call.store_id is None
+    call.decode(first.reply(call))
+    further = asked.call()
+    assert unpack(further.body)["store_id"] == further.store_id == first.store.id.bytes
+    assert not isinstance(first.reply(further), WrongStore)
+    assert isinstance(other.reply(further), WrongStore)
+
+
+@pytest.mark.parametrize("store_id", [None, b"A" * 16])
+def test_an_earlier_daemon_is_asked_for_pages_without_a_store(store_id: bytes | None) -> None:
+    """It says none and refuses what it does not know."""
+    asked = read()
+    body: dict[str, Any] = {"count": 0, "next": 1, "head": 9, "end": False}
+    if store_id:
+        body["store_id"] = store_id
+    asked.call().decode(Reply(b"", body, b"\x90"))
+    assert unpack(asked.call().body).get("store_id") == store_id

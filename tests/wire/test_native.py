@@ -8,14 +8,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from rewind.errors import BadRequest, RequestError, TooLarge
+from rewind.errors import BadRequest, RequestError, TooLarge, WrongStore
 from rewind.wire import Appends, Read, decode_request, encode_request
+from rewind.wire.native import COMMANDS, with_store_id
 
 pack = msgspec.msgpack.encode
 EVENT = [None, "s", "t", [], {}, b"d"]
 
 
-def body_of(command: bytes, body: bytes, **options: int) -> object:
+def body_of(command: bytes, body: bytes, **options: Any) -> Any:
     return decode_request([b"i", b"", command, b"1", body], **options).body
 
 
@@ -161,3 +162,43 @@ def test_limits_are_too_large() -> None:
 def test_requests_are_encoded_as_they_are_decoded() -> None:
     frames = encode_request("READ", b"5", Read(after=3, types=("a",)))
     assert decode_request([b"i", *frames]).body == Read(after=3, types=("a",))
+
+
+# The store that a request is for
+
+STORE, OTHER = b"\x01" * 16, b"\x02" * 16
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_another_store_refuses_any_request_and_names_both(command: bytes) -> None:
+    body = pack({"events": [EVENT]} if command == b"APPEND" else {})
+    tied = with_store_id(body, STORE)
+    assert not isinstance(body_of(command, tied, store_id=STORE), RequestError)
+    refused = body_of(command, tied, store_id=OTHER)
+    assert isinstance(refused, WrongStore) and not refused.retryable
+    for id in ("01010101-0101-0101-0101-010101010101", "02020202-0202-0202-0202-020202020202"):
+        assert id in str(refused)
+
+
+def test_a_store_id_is_16_bytes_or_nil() -> None:
+    assert body_of(b"READ", pack({"store_id": None}), store_id=STORE) == Read()
+    for wrong in (b"", b"short", "text" * 4, 7):
+        refused = body_of(b"READ", pack({"store_id": wrong}), store_id=STORE)
+        assert isinstance(refused, BadRequest) and "store_id" in str(refused)
+
+
+def test_each_of_several_appends_may_be_for_a_store() -> None:
+    one = pack({"events": [EVENT]})
+    bodies = [one, with_store_id(one, STORE), with_store_id(one, OTHER)]
+    parts = body_of(b"APPEND", b"\x93" + b"".join(bodies), store_id=STORE).parts
+    assert [type(part).__name__ for part in parts] == ["Append", "Append", "WrongStore"]
+
+
+def test_a_store_id_is_no_content_that_an_id_goes_alone_with() -> None:
+    alone = with_store_id(pack({"id": bytes(16)}), STORE)
+    assert body_of(b"READ", alone, store_id=STORE) == Read(id=bytes(16), store_id=STORE)
+
+
+def test_a_store_id_is_one_key_more() -> None:
+    body = {"events": [EVENT], "id": bytes(16), "expected": {"s": 1}}
+    assert msgspec.msgpack.decode(with_store_id(pack(body), STORE)) == {**body, "store_id": STORE}

@@ -5,8 +5,17 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from rewind.errors import WrongExpectedVersion
-from rewind.wire import decode_reply, decode_request, encode_error
+from rewind.errors import BadRequest, WrongExpectedVersion
+from rewind.events import Appended
+from rewind.wire import ReadAnswer, decode_reply, decode_request, encode_error
+from rewind.wire.replies import (
+    answers_of,
+    encode_appended,
+    encode_appends,
+    encode_ok,
+    encode_read,
+    encode_streams,
+)
 
 pack = msgspec.msgpack.encode
 
@@ -23,3 +32,33 @@ def test_an_error_reaches_the_client_as_the_same_exception() -> None:
 def test_garbage_is_no_reply() -> None:
     with pytest.raises(ValueError, match="not a native reply"):
         decode_reply([b"", b"PUBLISHED"])
+
+
+def test_every_native_reply_says_its_store() -> None:
+    store = b"\x01" * 16
+    request = decode_request([b"i", b"", b"STREAMS", b"7", pack({})], store_id=store)
+    done = Appended(1, 1, (), {"s": 1}, False, "fsync")
+    for frames in (
+        encode_error(request, BadRequest("on purpose")),
+        encode_appended(request, done),
+        encode_read(request, ReadAnswer(0, b"\x90", 0, 0, True, False, None)),
+        encode_streams(request, [], True),
+        encode_ok(request, {}),
+    ):
+        assert decode_reply(frames[1:])[1].store_id == store
+    several = decode_reply(encode_appends(request, [done, BadRequest("on purpose")])[1:])[1]
+    assert not isinstance(several, BadRequest)
+    assert [each.store_id for each in answers_of(several, 2)] == [store, store]
+
+
+def test_an_earlier_daemon_says_no_store() -> None:
+    for status, body in ((b"OK", {}), (b"ERROR", {"code": "overloaded"})):
+        assert decode_reply([status, b"", pack(body)])[1].store_id is None
+
+
+def test_the_old_dialects_say_no_store() -> None:
+    for frames in ([b"PUBLISH", b"x"], [b"PUBLISH", b"s", b"x"], [b"FROB"], [b"QUERY"]):
+        request = decode_request([b"i", b"", *frames], store_id=b"\x01" * 16)
+        done = Appended(1, 1, (bytes(16),), {"s": 1}, False, "fsync")
+        for reply in (encode_error(request, BadRequest("b")), encode_appended(request, done)):
+            assert b"\x01" not in b"".join(reply)
