@@ -123,7 +123,7 @@ ROOMS = (
             "binding.py": "errors endpoints zmq",
             "notices.py": "",
             "connections.py": "errors notices.py zmq",
-            "server.py": "errors events wire store answers settings.py binding.py connections.py peers.py feeds.py reads.py zmq",
+            "server.py": "errors events wire store answers settings.py binding.py connections.py notices.py peers.py feeds.py reads.py zmq",
             "process.py": "release errors backends store settings.py connections.py server.py",
             "__init__.py": "settings.py (process.py)",
         },

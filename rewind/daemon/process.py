@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+from typing import NoReturn
 
 from rewind.backends import open_backend
 from rewind.daemon.connections import raise_descriptor_limit
@@ -20,6 +21,8 @@ from rewind.daemon.settings import Settings
 from rewind.errors import RewindError, StoreError
 from rewind.release import __version__
 from rewind.store import Store
+
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 logger = logging.getLogger("rewind")
 
@@ -37,7 +40,9 @@ def serve(settings: Settings) -> int:
     except RewindError as error:
         logger.critical("cannot start: %s", error)
         return error.exit_code
-    _stop_on_signals(server)
+    except _Stopped:
+        logger.info("stopped before it was ready")
+        return 0
     logger.info("%s", _ready_line(server, store, settings))
     if store.durability == "memory":
         logger.warning("this store is in memory: every event is lost when the daemon ends")
@@ -55,11 +60,14 @@ def serve(settings: Settings) -> int:
 
 
 def _open(settings: Settings) -> tuple[Store, Server]:
-    """The store and its server, or neither. Raises ``RewindError``."""
+    """The store and its server, or neither. Raises ``RewindError``, and ``_Stopped`` by a signal."""
     with contextlib.ExitStack() as opened:
+        for number in _STOPPING:
+            opened.callback(signal.signal, number, signal.signal(number, _stop_start))
         backend = opened.enter_context(contextlib.closing(open_backend(settings.store)))
         store = Store(backend)
         server = Server(settings, store)
+        _heed_signals(server)
         opened.pop_all()
         return store, server
 
@@ -76,17 +84,57 @@ def _ready_line(server: Server, store: Store, settings: Settings) -> str:
     )
 
 
-def _stop_on_signals(server: Server) -> None:
+class _Stopped(BaseException):
+    """A signal asks a daemon to stop that is not ready yet."""
+
+
+def _stop_start(number: int, frame: object) -> NoReturn:
+    raise _Stopped
+
+
+def _heed_signals(server: Server) -> None:
+    """Have signals stop the server, or ask it something; those that are ignored already stay so."""
+
     def stop(number: int, frame: object) -> None:
-        for again in (signal.SIGTERM, signal.SIGINT):
+        for again in _STOPPING:
             signal.signal(again, lambda number, frame: os._exit(128 + number))
         server.stop()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    def hang_up(number: int, frame: object) -> None:
+        if had_terminal and not _has_terminal():
+            stop(number, frame)
+        else:
+            server.call_soon(_nothing_to_read)
+
+    def status(number: int, frame: object) -> None:
+        server.call_soon(server.log_status)
+
+    had_terminal = _has_terminal()
+    for number in _STOPPING:
         signal.signal(number, stop)
+    for number, handler in (
+        (signal.SIGHUP, hang_up),
+        (signal.SIGUSR1, status),
+        (signal.SIGUSR2, status),
+    ):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup(1) has SIGHUP ignored.
+            signal.signal(number, handler)
     # A signal that arrives while ZeroMQ is at work would be noticed only when something else wakes
     # the poll: Python writes to this descriptor from the C handler.
     signal.set_wakeup_fd(server.wake_fileno(), warn_on_full_buffer=False)
+
+
+def _has_terminal() -> bool:
+    """Whether there is a terminal whose end would end this process; it is taken away before SIGHUP."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def _nothing_to_read() -> None:
+    logger.info("SIGHUP: there is nothing to read again")
 
 
 def _stopping() -> None:

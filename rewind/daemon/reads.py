@@ -143,6 +143,11 @@ class Reads:
         """Whether there is something to do at once."""
         return bool(self._carried or (self._rotation and not self.stuck))
 
+    @property
+    def waiting_count(self) -> int:
+        """How many reads wait."""
+        return len(self._waiting)
+
     def due_s(self) -> float | None:
         """When ``wake`` or ``serve`` wants to be called; None: when something has happened."""
         due = [waiting.deadline_s for waiting in self._waiting]

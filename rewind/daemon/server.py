@@ -15,9 +15,12 @@ and exit codes (process.py).
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import zmq
 
@@ -25,6 +28,7 @@ from rewind.answers import About, answer_appends, appends_in
 from rewind.daemon.binding import bind, remove_socket_files
 from rewind.daemon.connections import Connections, connections_max
 from rewind.daemon.feeds import Feed, Feeds
+from rewind.daemon.notices import Notices
 from rewind.daemon.peers import PIPE_MESSAGES_MAX, Peers
 from rewind.daemon.reads import RETRY_S_MIN, Reads
 from rewind.daemon.settings import Settings
@@ -51,10 +55,16 @@ READS_S = 0.0005  # reads may take so much of a turn, and finish the one begun: 
 FINISH_S = 1.0  # when asked to stop, what was received is committed and answered within it
 LINGER_MS = 1_000  # ZeroMQ has so long to send the last replies
 
+SLOW_TURN_S = 0.1  # a turn that takes longer is said at debug: it is a disk's sync, mostly
+STUCK_TURN_S = 1.0  # a warning: everybody waited for it
+
 NOW = int(zmq.DONTWAIT)
 #: What goes into a turn's batch; all else is a read. A tuple, because a union would be built anew
 #: for every message.
 BATCHED = (Append, Appends, RequestError)
+
+
+logger = logging.getLogger("rewind")
 
 
 class Server:
@@ -68,6 +78,9 @@ class Server:
         self._settings = settings
         self._store = store
         self._stopping = False
+        self._asked: deque[Callable[[], None]] = deque()  # Signal handlers add to it.
+        self._notices = Notices()
+        self._turn_begun_s = 0.0
         self._dropping = False  # The rest of a message with too many frames is dropped.
         self.endpoints: dict[str, list[str]] = {}
         with contextlib.ExitStack() as opened:
@@ -152,8 +165,10 @@ class Server:
         with self._opened:
             while not self._stopping:
                 self.turn(self._timeout_ms())
+                self._between_turns(time.monotonic())
             stopping()
             self._finish()
+            self._notices.end()
 
     def stop(self) -> None:
         """Ask ``run`` to end. Safe from signal handlers and other threads."""
@@ -161,13 +176,30 @@ class Server:
         with contextlib.suppress(BlockingIOError):
             self._wake_write.send(b"x")
 
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Have ``run`` call this between two turns. Safe from signal handlers and other threads."""
+        self._asked.append(function)
+        with contextlib.suppress(BlockingIOError):
+            self._wake_write.send(b"x")
+
+    def log_status(self) -> None:
+        """Say in the log how it stands."""
+        logger.info(
+            "status: head=%d connections=%d/%d waiting_reads=%d queues=%d",
+            self._store.head,
+            self._connections.count,
+            self.connections_max,
+            self._reads.waiting_count,
+            len(self._reads.queues),
+        )
+
     def wake_fileno(self) -> int:
         """A non-blocking descriptor; a byte written to it ends the poll."""
         return self._wake_write.fileno()
 
     def turn(self, timeout_ms: int | None) -> None:
         """One turn; it waits at most ``timeout_ms`` for something to do, None: for ever."""
-        arrived = self._poller.poll(timeout_ms)
+        arrived = self._poll(timeout_ms)
         batch = self._drain(arrived)
         records = self._commit(batch)
         self._feeds.publish(records, time.monotonic())
@@ -176,11 +208,29 @@ class Server:
         self._reads.serve(time.monotonic() + READS_S)
         self._feeds.heartbeat(self._store.head, time.monotonic())
 
+    def _poll(self, timeout_ms: int | None) -> list[tuple[Any, int]]:
+        arrived = self._poller.poll(timeout_ms)
+        self._turn_begun_s = time.monotonic()
+        return arrived
+
+    def _between_turns(self, now_s: float) -> None:
+        """Say what there is to say, and do what signals have asked for."""
+        took_s = now_s - self._turn_begun_s
+        if took_s >= SLOW_TURN_S:
+            level = logging.WARNING if took_s >= STUCK_TURN_S else logging.DEBUG
+            self._notices.say(level, level, "a turn took %.1f s: is the disk slow?", took_s)
+        due_s = self._notices.due_s()
+        if due_s is not None and due_s <= now_s:
+            self._notices.flush()
+        while self._asked:
+            self._asked.popleft()()
+
     def _timeout_ms(self) -> int | None:
         """How long nothing is due; None: not before something arrives."""
         if self._reads.busy:
             return 0
-        due = [s for s in (self._reads.due_s(), self._feeds.next_heartbeat()) if s is not None]
+        clocks = (self._reads.due_s(), self._feeds.next_heartbeat(), self._notices.due_s())
+        due = [s for s in clocks if s is not None]
         return max(0, int((min(due) - time.monotonic()) * 1000) + 1) if due else None
 
     def _drain(self, arrived: Sequence[tuple[object, int]]) -> list[Request]:

@@ -49,6 +49,8 @@ __all__ = ["Store"]
 
 VERSIONS_CACHED = 65_536  # 10 MB: the version of a stream written often is known without asking
 PLAN_TRIES = 3  # a backend that is ahead says so at once; after three it does not keep still
+ROOM_AGAIN_S = 10  # When space is short, small appends fit and large ones do not, in turn.
+CLOCK_BEHIND_S = 1.0  # A clock that is set by the network goes back by less, often.
 CATCH_UP_EVENTS = 1_000  # a page of what another committed takes a few milliseconds
 CATCH_UP_BYTES = 4 * 1024 * 1024
 DAMAGES_LOGGED_MAX = 100  # a store with more is beyond what a log can list
@@ -80,6 +82,9 @@ class Store:
         self._versions: OrderedDict[str, int] = (
             OrderedDict()
         )  # Streams written lately have theirs here.
+        self._refused_full = 0  # So many appends were refused since there was no room.
+        self._refused_last_ns = 0
+        self._clock_is_behind = False
         self._news: list[Record] = []  # They are durable, and append has not returned them.
         self._damages: set[str] = set()  # These are in the log.
 
@@ -105,7 +110,8 @@ class Store:
                 facts = self._facts(appends)
             except StoreDamaged as met:
                 return self._commit_others(appends, met)
-            planned = plan(appends, facts, self._clock(), self.durability)
+            now_ns = self._clock()
+            planned = plan(appends, facts, now_ns, self.durability)
             if planned.damages and self.backend.last()[0] > self.head:
                 self._catch_up()  # The ids may lead to what another has committed.
                 continue
@@ -114,12 +120,16 @@ class Store:
             if not planned.records:
                 return planned.outcomes
             if (full := self._full(planned.records)) is not None:
-                return [self._alone(append, facts, full) for append in appends]
+                return self._refuse_full(
+                    [self._alone(append, facts, full) for append in appends], now_ns
+                )
             try:
                 self.backend.commit(Commit(self.head, planned.records, planned.append_ids))
             except Behind:
                 self._catch_up()
                 continue
+            if self._refused_full or self._clock_is_behind or now_ns < self._last_time_ns:
+                self._look_at_troubles(now_ns)
             self._advance(planned.records)
             return planned.outcomes
         raise StoreDamaged(
@@ -189,6 +199,34 @@ class Store:
         if path is None:
             return None
         return refusal_if_full(records, path, self._free_bytes(path))
+
+    def _refuse_full(
+        self, outcomes: list[Appended | RequestError], now_ns: int
+    ) -> list[Appended | RequestError]:
+        """Say that the refusals begin, and count them; returns the outcomes."""
+        refused = [outcome for outcome in outcomes if isinstance(outcome, StorageFull)]
+        if refused and not self._refused_full:
+            log.warning("appends are refused from now on: %s", refused[0])
+        self._refused_full += len(refused)
+        self._refused_last_ns = now_ns
+        return outcomes
+
+    def _look_at_troubles(self, now_ns: int) -> None:
+        """Say that there is room again; that the clock went back, and that it has caught up."""
+        if self._refused_full and now_ns >= self._refused_last_ns + ROOM_AGAIN_S * 1_000_000_000:
+            log.warning("there is room again: %d appends were refused", self._refused_full)
+            self._refused_full = 0
+        behind_s = (self._last_time_ns - now_ns) / 1_000_000_000
+        if self._clock_is_behind and behind_s <= 0:
+            log.warning("the clock has caught up with the last event")
+            self._clock_is_behind = False
+        elif not self._clock_is_behind and behind_s >= CLOCK_BEHIND_S:
+            log.warning(
+                "the clock is %.1f s behind the last event: until it has caught up, every event has "
+                "that event's time",
+                behind_s,
+            )
+            self._clock_is_behind = True
 
     def _alone(self, append: Append, facts: Facts, full: StorageFull) -> Appended | RequestError:
         """The outcome of an append when nothing of its batch is stored."""

@@ -18,7 +18,7 @@ from rewind.errors import (
     WrongExpectedVersion,
 )
 from rewind.events import Appended, Record, decode_event, own_id
-from rewind.store import CATCH_UP_EVENTS, DAMAGES_LOGGED_MAX, Store
+from rewind.store import CATCH_UP_EVENTS, DAMAGES_LOGGED_MAX, ROOM_AGAIN_S, Store
 from rewind.wire.native import Read
 
 
@@ -84,6 +84,43 @@ def test_a_full_disk_refuses_what_only_fits_behind_what_it_refuses(tmp_path: Any
     assert all(isinstance(refused, StorageFull) for refused in store.append(longer)[0])
     free[0] = 10**12
     assert [taken.first for taken in store.append(longer)[0]] == [1, 2, 3]
+
+
+def test_a_full_disk_is_logged_when_it_begins_and_when_it_ends(
+    tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    now_s, free = [1_000], [10**6]
+    store = Store(OnDisk(tmp_path), clock=lambda: now_s[0] * 10**9, free_bytes=lambda path: free[0])
+    for _ in range(3):
+        store.append([append(), append()])
+    assert len(caplog.messages) == 1 and "refused from now on" in caplog.messages[0]
+    free[0] = 10**12
+    store.append([append()])
+    assert len(caplog.messages) == 1, "one that fits does not mean that there is room"
+    now_s[0] += ROOM_AGAIN_S
+    store.append([append()])
+    assert caplog.messages[1:] == ["there is room again: 6 appends were refused"]
+    store.append([append()])
+    assert len(caplog.messages) == 2
+
+
+def test_a_clock_that_went_back_is_logged_once_with_how_far(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now_ns = [2_000 * 10**9]
+    store = Store(MemoryBackend(), clock=lambda: now_ns[0])
+    store.append([append()])
+    now_ns[0] -= 10**8
+    store.append([append()])
+    assert caplog.messages == [], "less than a second is usual"
+    now_ns[0] -= 100 * 10**9
+    for _ in range(3):
+        store.append([append()])
+    assert len(caplog.messages) == 1 and "the clock is 100.1 s behind" in caplog.messages[0]
+    assert len({event.recorded_at_ns for event in store.read(Read()).events}) == 1
+    now_ns[0] += 200 * 10**9
+    store.append([append()])
+    assert caplog.messages[1:] == ["the clock has caught up with the last event"]
 
 
 class Overtaken(MemoryBackend):
