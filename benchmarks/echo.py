@@ -48,7 +48,7 @@ def main() -> NoReturn:
         requests = []
         for _ in range(MESSAGES_MAX):
             try:
-                requests.append(receive_routed(receive, NOW))
+                requests.append(receive_routed(receive, NOW)[0])
             except zmq.Again:
                 break
         for frames in requests:

@@ -24,6 +24,7 @@ import zmq
 
 from rewind.daemon.notices import Notices
 from rewind.errors import CannotBind
+from rewind.wire.messages import descriptor_of
 
 DESCRIPTORS_MAX = (
     65_536  # The system may permit a billion; so many connections take 2 GB of memory.
@@ -91,8 +92,12 @@ class Connections:
     def __init__(self, context: zmq.Context[Any]) -> None:
         self.maximum = 0
         self._context = context
-        self._open: dict[zmq.Socket[bytes], set[int]] = {}  # By monitor: descriptors.
-        self._names: dict[zmq.Socket[bytes], str] = {}
+        self._open: dict[
+            str, dict[int, int]
+        ] = {}  # By name and descriptor: the connection's number.
+        self._numbers: set[int] = set()  # Of those that are open; a descriptor is used again.
+        self._accepted = 0
+        self._names: dict[zmq.Socket[bytes], str] = {}  # By monitor.
         self._watched: list[zmq.Socket[bytes]] = []
         self._notices = Notices()
         self._debug = logger.isEnabledFor(logging.DEBUG)
@@ -108,7 +113,7 @@ class Connections:
         # As few as possible may wait to be heard of: ZeroMQ adds the thousand of its own side.
         monitor.setsockopt(zmq.RCVHWM, 1)
         monitor.connect(address)
-        self._open[monitor], self._names[monitor] = set(), name
+        self._open[name], self._names[monitor] = {}, name
 
     def start(self, maximum: int) -> None:
         """Begin to listen, and to close what is accepted beyond a maximum."""
@@ -125,13 +130,25 @@ class Connections:
     @property
     def count(self) -> int:
         """How many are open."""
-        return sum(map(len, self._open.values()))
+        return len(self._numbers)
+
+    def of(self, frame: zmq.Frame, name: str) -> int | None:
+        """The number of the connection that a frame came over, to the socket watched by this name.
+
+        None where it is not known: the thread has not heard of it yet, or has heard of its end.
+        """
+        descriptor = descriptor_of(frame)
+        return None if descriptor is None else self._open[name].get(descriptor)
+
+    def connected(self, number: int | None) -> bool:
+        """Whether this connection is known, and has not ended as far as the thread has heard."""
+        return number in self._numbers
 
     # The thread
 
     def _run(self) -> None:
         poller = zmq.Poller()
-        for monitor in self._open:
+        for monitor in self._names:
             poller.register(monitor, zmq.POLLIN)
         while poller.sockets:
             due_s = self._notices.due_s()
@@ -144,20 +161,23 @@ class Connections:
 
     def _listen(self, monitor: zmq.Socket[bytes]) -> bool:
         """Take in what a monitor says; True if that is its end."""
-        opened, name = self._open[monitor], self._names[monitor]
+        name = self._names[monitor]
+        opened = self._open[name]
         event = 0
         with contextlib.suppress(zmq.Again):
             while event != _STOPPED:
                 event, descriptor = _EVENT.unpack(monitor.recv(NOW))
                 monitor.recv(NOW)  # It is the endpoint, which the name says as well.
                 if event == _ACCEPTED:
-                    opened.add(descriptor)
+                    self._accepted += 1
+                    opened[descriptor] = self._accepted
+                    self._numbers.add(self._accepted)
                     if self.count > self.maximum:
                         self._refuse(descriptor, name)
                     elif self._debug:
                         logger.debug("connection %d to %s: %s", descriptor, name, _peer(descriptor))
                 elif event == _DISCONNECTED:
-                    opened.discard(descriptor)
+                    self._numbers.discard(opened.pop(descriptor, 0))
                     if self._debug:
                         logger.debug("connection %d to %s has ended", descriptor, name)
         return event == _STOPPED

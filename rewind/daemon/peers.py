@@ -17,6 +17,7 @@ from itertools import islice
 
 import zmq
 
+from rewind.daemon.connections import Connections
 from rewind.wire.messages import sender
 
 PIPE_MESSAGES_MAX = 1_000  # ZeroMQ holds so many small replies for one peer: at most 16 MB.
@@ -44,9 +45,10 @@ class _Outbox:
 class Peers:
     """The sending side of a ROUTER socket with ROUTER_MANDATORY set."""
 
-    def __init__(self, router: zmq.Socket[bytes]) -> None:
+    def __init__(self, router: zmq.Socket[bytes], connections: Connections) -> None:
         router.copy_threshold = 0  # pyzmq would copy what is below 64 KiB, tracked or not
         self._send = sender(router)
+        self._connections = connections
         self._outboxes: dict[bytes, _Outbox] = {}
         self._unsent: dict[bytes, deque[tuple[zmq.MessageTracker, int]]] = {}
         self._not_reading: OrderedDict[bytes, None] = OrderedDict()
@@ -70,6 +72,10 @@ class Peers:
         if not unsent:
             del self._unsent[peer]
         return sum(size for _, size in unsent) >= UNSENT_BYTES_MAX
+
+    def connected(self, connection: int | None) -> bool:
+        """Whether the connection with this number is known and open."""
+        return self._connections.connected(connection)
 
     def send(self, message: Sequence[bytes]) -> bool:
         """Send a reply, its peer's identity first; False if that peer is gone, or does not read."""

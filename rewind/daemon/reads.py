@@ -4,7 +4,9 @@ Requests of one connection take effect in the order sent. So whatever comes behi
 not had its turn queues behind it, appends too; a connection without a queue has its appends
 committed as they arrive. The connections with a queue take turns, a bounded piece of work each, and
 only while their reader takes what it is sent. A READ with ``wait_ms`` that finds nothing is kept
-aside until a commit may have brought it something, or its time is up.
+aside until a commit may have brought it something, or its time is up. Each connection has a share of
+the places for these. When places are short, the reads whose connection has ended are answered: should
+somebody be there after all, an early answer does no harm, and otherwise ZeroMQ says that nobody is.
 
 Not here: sockets and when to do all this (server.py), what a peer takes (peers.py), the answers
 themselves (answers.py). Nothing here knows ZeroMQ, and the clock can be passed in.
@@ -12,6 +14,7 @@ themselves (answers.py). Nothing here knows ZeroMQ, and the clock can be passed 
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -33,6 +36,7 @@ QUEUED_MAX = 1_024  # a connection may have so many requests waiting; more are r
 QUEUED_BYTES_MAX = 32 * 1024 * 1024  # the same bound where requests are large
 PIECE_EVENTS = 256  # a gorewind answer is sent so many events a turn, in less than a millisecond
 PIECE_BYTES = 256 * 1024  # the same bound where events are large
+DEPARTED_S = 0.1  # while places are short, connections are looked at again after that
 RETRY_S_MIN, RETRY_S_MAX = 0.001, 0.1  # peers that take nothing are looked at again after that
 
 _APPENDS = (Append, Appends)  # a tuple, because a union would be built anew for every request
@@ -54,13 +58,20 @@ class Recipients(Protocol):
     def flush(self) -> bool:
         """Try again to send what waits; True if anything left."""
 
+    def connected(self, connection: int | None) -> bool:
+        """Whether this connection is known and open."""
+
 
 class WaitingRead(msgspec.Struct):
-    """A READ that has found nothing and waits for events until ``deadline_s`` (monotonic)."""
+    """A READ that has found nothing and waits for events until ``deadline_s`` (monotonic).
+
+    ``connection``: the number of the one it came over; None where that is not known.
+    """
 
     request: Request
     read: Read
     deadline_s: float
+    connection: int | None
 
 
 class GorewindAnswer(msgspec.Struct):
@@ -78,6 +89,7 @@ class Queue:
     def __init__(self) -> None:
         self.entries: deque[tuple[Request | WaitingRead | GorewindAnswer, int]] = deque()
         self.size = 0
+        self.connection: int | None = None  # It is known once a read that may wait has come.
 
 
 class Reads:
@@ -111,6 +123,8 @@ class Reads:
         self._rotation: deque[bytes] = deque()
         self._carried: list[Request] = []
         self._waiting: list[WaitingRead] = []
+        self._waiting_each: dict[bytes, int] = {}  # By peer; whose is 0 is not in it.
+        self._departed_s = -math.inf
         self._ending = False
         #: True when no peer with a queue takes anything; then the poll sleeps instead of spinning.
         self.stuck = False
@@ -118,8 +132,11 @@ class Reads:
 
     # What comes in, and when to come back
 
-    def enqueue(self, request: Request, size: int) -> None:
-        """Queue a request of ``size`` bytes behind what its connection asked for before."""
+    def enqueue(self, request: Request, size: int, connection: int | None = None) -> None:
+        """Queue a request of ``size`` bytes behind what its connection asked for before.
+
+        ``connection``: the number of its connection, to be given with a read that may wait.
+        """
         queue = self._queue_of(request.peer)
         if len(queue.entries) >= QUEUED_MAX or queue.size > QUEUED_BYTES_MAX:
             refusal = Overloaded(f"{len(queue.entries)} requests of this connection wait already")
@@ -127,6 +144,7 @@ class Reads:
             return
         queue.entries.append((request, size))
         queue.size += size
+        queue.connection = connection or queue.connection
 
     def take_carried(self) -> list[Request]:
         """The appends whose turn has come: the first of the next batch."""
@@ -202,7 +220,7 @@ class Reads:
             if isinstance(entry, GorewindAnswer):
                 self._send_piece(queue, entry)
             elif isinstance(entry, WaitingRead):
-                self._read(request, entry.read, entry.deadline_s)
+                self._read(request, entry.read, entry.deadline_s, entry.connection)
             else:
                 self._answer(queue, request)
         except RequestError as refused:
@@ -214,7 +232,7 @@ class Reads:
     def _answer(self, queue: Queue, request: Request) -> None:
         body = request.body
         if isinstance(body, Read) and body.wait_ms:
-            self._read(request, body, self._clock() + body.wait_ms / 1000)
+            self._read(request, body, self._clock() + body.wait_ms / 1000, queue.connection)
         elif isinstance(body, OldQuery) and request.dialect == GOREWIND:
             self._begin_gorewind(queue, request, body)
         else:
@@ -228,30 +246,60 @@ class Reads:
         return False
 
     def forget(self, peer: bytes) -> None:
-        """Drop what a peer that is gone, or does not read, has in its queue.
-
-        A waiting read of that peer is not looked for: it ends when it is woken, unanswered.
-        """
+        """Drop what a peer that is gone, or does not read, has in its queue, and its waiting reads."""
         queue = self.queues.get(peer)
         if queue is not None:
             queue.entries.clear()
             queue.size = 0
+        if self._waiting_each.pop(peer, 0):
+            self._waiting = [each for each in self._waiting if each.request.peer != peer]
 
     # Reads that wait
 
-    def _read(self, request: Request, read: Read, deadline_s: float) -> None:
+    def _read(
+        self, request: Request, read: Read, deadline_s: float, connection: int | None
+    ) -> None:
         """Answer a READ, or let it wait until something may match or its time is up."""
         page = self._store.read(read)
         can_match_later = not page.count and page.end and not page.complete and read.limit != 0
         if not can_match_later or self._clock() >= deadline_s or self._ending:
             self._send(replies.encode_read(request, page))
             return
-        if len(self._waiting) >= native.WAITING_READS_MAX:
-            raise Overloaded(
-                f"{native.WAITING_READS_MAX} reads wait already; try again without wait_ms"
-            )
+        peer = request.peer
+        self._check_places(peer)
         further = msgspec.structs.replace(read, after=page.next)
-        self._waiting.append(WaitingRead(request, further, deadline_s))
+        self._waiting.append(WaitingRead(request, further, deadline_s, connection))
+        self._waiting_each[peer] = self._waiting_each.get(peer, 0) + 1
+
+    def _check_places(self, peer: bytes) -> None:
+        """Raise ``Overloaded`` unless there is a place for one more waiting read of this peer."""
+        if self._no_place(peer):
+            self._end_departed()
+        if full := self._no_place(peer):
+            raise Overloaded(f"{full} wait already; try again without wait_ms")
+
+    def _no_place(self, peer: bytes) -> str:
+        """Whose waiting reads are as many as may be; empty if there is a place."""
+        if self._waiting_each.get(peer, 0) >= native.WAITING_READS_EACH_MAX:
+            return f"{native.WAITING_READS_EACH_MAX} reads of this connection"
+        if len(self._waiting) >= native.WAITING_READS_MAX:
+            return f"{native.WAITING_READS_MAX} reads"
+        return ""
+
+    def _end_departed(self) -> None:
+        """Give a turn, in which they are answered, to the reads whose connection has ended."""
+        now_s = self._clock()
+        if now_s < self._departed_s + DEPARTED_S:
+            return
+        self._departed_s = now_s
+        still_waiting = []
+        for waiting in self._waiting:
+            if self._peers.connected(waiting.connection):
+                still_waiting.append(waiting)
+            else:
+                waiting.deadline_s = now_s
+                self._put_in_front(waiting)
+        self._waiting = still_waiting
 
     def wake(self, records: Sequence[Record]) -> None:
         """Give a turn to the waiting reads whose time is up or that these records may concern."""
@@ -271,7 +319,11 @@ class Reads:
 
     def _put_in_front(self, waiting: WaitingRead) -> None:
         """Queue a read again, in front of what its connection asked for later."""
-        self._queue_of(waiting.request.peer).entries.appendleft((waiting, 0))
+        peer = waiting.request.peer
+        self._queue_of(peer).entries.appendleft((waiting, 0))
+        self._waiting_each[peer] -= 1
+        if not self._waiting_each[peer]:
+            del self._waiting_each[peer]
 
     # gorewind's answers of many messages
 

@@ -43,7 +43,7 @@ from rewind.wire.messages import (
     prepare_large_messages,
     receive_routed,
 )
-from rewind.wire.native import Appends
+from rewind.wire.native import Appends, Read
 
 BATCH_APPENDS_MAX = 1_024  # draining stops at so many, since a larger commit delays its replies
 BATCH_BYTES_MAX = 4 * 1024 * 1024  # a commit of small events stays well below a second
@@ -112,7 +112,7 @@ class Server:
         self._router = self._socket(zmq.ROUTER, RECEIVED_MESSAGES_MAX, PIPE_MESSAGES_MAX)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._router.setsockopt(zmq.MAXMSGSIZE, envelope.FRAME_BYTES_MAX)
-        self._peers = Peers(self._router)
+        self._peers = Peers(self._router, self._connections)
         self._bind_to(self._router, "incoming", settings.incoming_bind)
         self._feeds = Feeds(
             self._feed("streaming", settings.streaming_bind),
@@ -255,7 +255,7 @@ class Server:
         size = 0
         while count < BATCH_APPENDS_MAX and size < BATCH_BYTES_MAX:
             try:
-                frames = receive_routed(recv, NOW)
+                frames, last = receive_routed(recv, NOW)
             except zmq.Again:
                 break
             except TooManyFrames as message:
@@ -264,14 +264,12 @@ class Server:
                 self._dropping = True
                 break
             request = decode(frames, event_bytes_max, store_id)
-            peer, appends = request.route[0], _append_count(request)
+            body, peer, appends = request.body, request.route[0], _append_count(request)
             request_bytes = sum(map(len, frames)) + PART_BYTES * (appends - 1)
-            if (
-                not isinstance(request.body, BATCHED)
-                or peer in queues
-                or self._peers.saturated(peer)
-            ):
-                self._reads.enqueue(request, request_bytes)
+            if not isinstance(body, BATCHED) or peer in queues or self._peers.saturated(peer):
+                may_wait = isinstance(body, Read) and body.wait_ms
+                connection = self._connections.of(last, "incoming") if may_wait else None
+                self._reads.enqueue(request, request_bytes, connection)
             else:
                 batch.append(request)
             count += appends

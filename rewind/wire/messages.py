@@ -54,18 +54,30 @@ def receive(recv: Any, flags: int = 0) -> list[bytes]:
     return frames
 
 
-def receive_routed(recv: Any, flags: int = 0) -> list[bytes]:
+def receive_routed(recv: Any, flags: int = 0) -> tuple[list[bytes], zmq.Frame]:
     """The frames of one message from a ROUTER, where another frame always follows the identity.
 
-    Raises ``TooManyFrames``; what is left of the message then is for ``drop_frames``.
+    The last of them also as ZeroMQ has it: it knows the connection (``descriptor_of``). Raises
+    ``TooManyFrames``; what is left of the message then is for ``drop_frames``.
     """
     frames: list[bytes] = [recv(flags)]
     for _ in _FRAMES:
         frame = recv(flags, False)
         frames.append(frame.bytes)
         if not frame.more:
-            return frames
+            return frames, frame
     raise TooManyFrames(frames)
+
+
+def descriptor_of(frame: zmq.Frame) -> int | None:
+    """The descriptor of the connection that a frame came over, as a socket's monitor names it too.
+
+    None for a client that speaks ZMTP 1 or 2, whose frames ZeroMQ does not mark.
+    """
+    try:
+        return int(frame.get(zmq.SRCFD))
+    except zmq.ZMQError:
+        return None
 
 
 def drop_frames(recv: Any, flags: int, most: int) -> bool:

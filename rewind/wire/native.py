@@ -53,6 +53,7 @@ STREAMS_LIMIT_MAX = 10_000
 STREAMS_LIMIT_DEFAULT = 1_000
 WAIT_MS_MAX = 30_000  # proxies that drop idle connections wait longer than this
 WAITING_READS_MAX = 1_024  # a waiting read costs a kilobyte, and a look after each commit
+WAITING_READS_EACH_MAX = WAITING_READS_MAX // 8  # no connection can take all of them
 
 LIMITS = {
     "event_bytes": EVENT_BYTES_MAX,
@@ -66,6 +67,7 @@ LIMITS = {
     "streams_limit": STREAMS_LIMIT_MAX,
     "wait_ms": WAIT_MS_MAX,
     "parked_reads": WAITING_READS_MAX,
+    "parked_reads_each": WAITING_READS_EACH_MAX,
 }
 """What INFO says under ``limits``; ``event_bytes`` follows ``--max-event-bytes``."""
 

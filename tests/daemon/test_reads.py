@@ -6,7 +6,7 @@ import gc
 import random
 import secrets
 import weakref
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,11 +16,18 @@ from appends import append, event
 
 from rewind.answers import About, answer_appends, appends_in
 from rewind.backends.memory import MemoryBackend
-from rewind.daemon.reads import PIECE_EVENTS, QUEUED_MAX, RETRY_S_MAX, RETRY_S_MIN, Reads
+from rewind.daemon.reads import (
+    DEPARTED_S,
+    PIECE_EVENTS,
+    QUEUED_MAX,
+    RETRY_S_MAX,
+    RETRY_S_MIN,
+    Reads,
+)
 from rewind.errors import RequestError
 from rewind.store import Store
 from rewind.wire.envelope import Request, decode_request
-from rewind.wire.native import WAITING_READS_MAX, Read
+from rewind.wire.native import WAITING_READS_EACH_MAX, WAITING_READS_MAX, Read
 from rewind.wire.old import id_text
 
 pack, unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
@@ -35,6 +42,7 @@ class FakePeers:
         self.gone: set[bytes] = set()
         self.blocked = False
         self.takes: dict[bytes, int] = {}  # how many replies more until a peer is slow
+        self.ended: set[int | None] = set()
 
     def ready(self, peer: bytes) -> bool:
         return peer not in self.slow
@@ -53,6 +61,9 @@ class FakePeers:
     def flush(self) -> bool:
         return False
 
+    def connected(self, connection: int | None) -> bool:
+        return connection not in self.ended
+
 
 class Room:
     """A store in memory, its Reads, and the server's turn without its sockets."""
@@ -70,6 +81,11 @@ class Room:
 
     def read(self, peer: bytes, request_id: bytes, **body: Any) -> None:
         self.ask(peer, b"READ", request_id, pack(body))
+
+    def wait(self, peer: bytes, connection: int | None, request_id: bytes = b"w") -> None:
+        """A read that may wait, over a connection that is known."""
+        frames = (b"READ", request_id, pack({"wait_ms": 1_000}))
+        self.reads.enqueue(self.request(peer, *frames), 10, connection)
 
     def append(self, peer: bytes, request_id: bytes, stream: str = "s") -> None:
         """An append that arrives behind a read."""
@@ -309,6 +325,67 @@ def test_one_waiting_read_too_many_is_refused(room: Room) -> None:
     assert unpack(body)["code"] == "overloaded"
 
 
+CONNECTIONS = range(WAITING_READS_MAX // WAITING_READS_EACH_MAX)  # so many may take all places
+
+
+def take_all_places(room: Room) -> None:
+    for n in CONNECTIONS:
+        for _ in range(WAITING_READS_EACH_MAX):
+            room.wait(b"%d" % n, n)
+    room.turn(seconds=1)
+    assert room.answered() == []
+
+
+def test_a_connection_has_a_share_of_the_places_for_waiting_reads(room: Room) -> None:
+    for n in range(WAITING_READS_EACH_MAX + 1):
+        room.wait(b"greedy", 1, b"%d" % n)
+    room.turn(seconds=1)
+    assert room.answered() == [b"%d" % WAITING_READS_EACH_MAX]
+    room.wait(b"modest", 2)
+    room.turn(seconds=1)
+    assert room.answered() == []
+    room.turn(room.request(b"writer", b"PUBLISH", b"s", b"d"), seconds=1)
+    room.peers.sent.clear()
+    for n in range(WAITING_READS_EACH_MAX):
+        room.read(b"greedy", b"%d" % n, after=1, wait_ms=1_000)
+    room.turn(seconds=1)
+    assert room.answered() == [], "what was answered has left its place"
+
+
+def test_the_places_of_those_who_left_are_given_to_others(room: Room) -> None:
+    take_all_places(room)
+    room.wait(b"early", 100, b"1")
+    room.turn(seconds=1)
+    assert room.answered() == [b"1"]
+    room.now_s += DEPARTED_S
+    room.peers.ended.update(n for n in CONNECTIONS)
+    room.peers.gone.update(b"%d" % n for n in CONNECTIONS)
+    room.wait(b"late", 100, b"2")
+    room.turn(seconds=1)
+    assert room.answered() == [] and not room.reads.queues
+    room.turn(room.request(b"writer", b"PUBLISH", b"s", b"d"), seconds=1)
+    assert [peer for peer, _ in room.peers.sent] == [b"writer", b"late"]
+
+
+def test_a_connection_that_only_seemed_to_have_ended_gets_an_early_answer(room: Room) -> None:
+    take_all_places(room)
+    room.peers.ended.add(3)
+    room.wait(b"late", 100, b"late")
+    room.turn(seconds=1)
+    assert [peer for peer, _ in room.peers.sent] == [b"3"] * WAITING_READS_EACH_MAX
+    assert {unpack(frames[2])["count"] for _, frames in room.peers.sent} == {0}
+
+
+def test_the_waiting_reads_of_a_peer_that_vanished_are_forgotten_with_it(room: Room) -> None:
+    for n in range(3):
+        room.wait(b"gone", 1, b"%d" % n)
+    room.turn(seconds=1)
+    room.peers.gone.add(b"gone")
+    room.read(b"gone", b"3")
+    room.turn(seconds=1)
+    assert room.reads.due_s() is None and not room.reads.queues
+
+
 # --- gorewind's answers -----------------------------------------------------------------
 
 
@@ -389,6 +466,7 @@ def check(room: Room) -> None:
     for peer, queue in reads.queues.items():
         assert queue.entries or peer in room.peers.gone, peer
         assert queue.size == sum(size for _, size in queue.entries), peer
+    assert Counter(each.request.peer for each in reads._waiting) == reads._waiting_each
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, secrets.randbits(32)])

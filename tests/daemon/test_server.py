@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import threading
 import time
 from pathlib import Path
@@ -18,6 +20,7 @@ from rewind.backends.log.backend import ENGINES
 from rewind.daemon.peers import PIPE_MESSAGES_MAX
 from rewind.daemon.reads import QUEUED_MAX
 from rewind.testing import Daemon
+from rewind.wire import native
 
 pack, unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
 OTHERS_MS = 2_000  # what "go on" means: an answer, on a machine that may be busy
@@ -346,18 +349,82 @@ def test_waiting_ends_with_an_empty_answer_in_time(raw: Raw) -> None:
     assert body["end"] is True
 
 
-def test_too_many_waiting_reads_are_overload_and_shutdown_answers_them(tmp_path: Path) -> None:
-    with Daemon("memory:") as daemon, Raw(daemon.endpoints["incoming"]) as client:
-        for n in range(1_025):
-            client.send(b"READ", b"%d" % n, pack({"wait_ms": 30_000}))
-            if n % 100 == 99:  # within what one connection may queue
-                client.native("INFO", request_id=b"sync")
+def wait_for_events(client: Raw, count: int, first: int = 0) -> None:
+    """Send READs that wait; their numbers are their request ids."""
+    for n in range(first, first + count):
+        client.send(b"READ", b"%d" % n, pack({"wait_ms": 30_000}))
+
+
+def test_too_many_waiting_reads_are_overload_and_shutdown_answers_them(daemon: Daemon) -> None:
+    each = native.WAITING_READS_EACH_MAX
+    with Raw(daemon.endpoints["incoming"]) as client:
+        wait_for_events(client, each + 1)
         status, request_id, body = client.recv()
-        assert (status, request_id, unpack(body)["code"]) == (b"ERROR", b"1024", "overloaded")
-        assert unpack(body)["retryable"] is True
+        assert (status, request_id) == (b"ERROR", b"%d" % each)
+        assert unpack(body)["code"] == "overloaded" and unpack(body)["retryable"] is True
         threading.Thread(target=daemon.stop).start()
-        answered = {client.recv()[1] for _ in range(1_024)}
-        assert len(answered) == 1_024
+        assert len({client.recv()[1] for _ in range(each)}) == each
+
+
+def check_that_reads_may_wait(daemon: Daemon) -> None:
+    """Soon, because ZeroMQ and a thread of the daemon's have to hear of who left."""
+    with Raw(daemon.endpoints["incoming"]) as client, Raw(daemon.endpoints["incoming"]) as writer:
+        head = client.native("INFO")[0]["head"]
+        give_up_s = time.monotonic() + 10  # The reads that take the places wait for 30 s.
+        while True:
+            client.send(b"READ", b"r", pack({"after": head, "wait_ms": 20_000}))
+            client.send(b"INFO", b"behind it", pack({}))
+            status, request_id, _ = client.recv()
+            if (status, request_id) == (b"OK", b"behind it"):
+                break
+            assert (status, request_id, client.recv()[1]) == (b"ERROR", b"r", b"behind it")
+            assert time.monotonic() < give_up_s, "who left holds all the places"
+            time.sleep(0.05)
+        writer.append(("s", b"x"))
+        assert client.native_reply()[0]["count"] == 1
+
+
+def test_waiting_reads_leave_their_places_with_their_connection(daemon: Daemon) -> None:
+    connections = native.WAITING_READS_MAX // native.WAITING_READS_EACH_MAX
+    with contextlib.ExitStack() as opened:
+        clients = [
+            opened.enter_context(Raw(daemon.endpoints["incoming"])) for _ in range(connections + 1)
+        ]
+        late = clients.pop()
+        for client in clients:
+            wait_for_events(client, native.WAITING_READS_EACH_MAX)
+            client.native("INFO")
+        assert late.native("READ", {"wait_ms": 10_000})[0]["code"] == "overloaded"
+    check_that_reads_may_wait(daemon)
+
+
+def test_many_short_subscriptions_leave_room_for_others(daemon: Daemon) -> None:
+    for _ in range(native.WAITING_READS_MAX + 50):
+        with Raw(daemon.endpoints["incoming"]) as client:
+            wait_for_events(client, 1)
+            client.native("INFO")
+    check_that_reads_may_wait(daemon)
+
+
+def test_a_client_of_an_old_zeromq_may_wait_too(daemon: Daemon, raw: Raw) -> None:
+    """ZMTP 1.0 (rfc.zeromq.org/spec/13): ZeroMQ does not say over which connection it came."""
+    host, port = daemon.endpoints["incoming"].removeprefix("tcp://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as old:
+        old.sendall(b"\x01\x00")  # a greeting: no identity
+
+        def send(*frames: bytes) -> None:
+            for n, frame in enumerate(frames, 1):
+                old.sendall(bytes([1 + len(frame), n < len(frames)]) + frame)
+
+        send(b"", b"READ", b"waits", pack({"wait_ms": 20_000}))
+        send(b"", b"INFO", b"behind it", pack({}))
+        received = b""
+        while b"behind it" not in received:
+            received += old.recv(4096)
+        assert b"waits" not in received
+        raw.append(("s", b"x"))
+        while b"waits" not in received:
+            received += old.recv(4096)
 
 
 # --- neighbours ---------------------------------------------------------------
