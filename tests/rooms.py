@@ -103,7 +103,8 @@ ROOMS = (
             "zmq_sockets.py": "errors wire follow.py outstanding.py zmq",
             "zmq_blocking.py": "errors wire requests.py follow.py outstanding.py zmq_sockets.py zmq",
             "zmq_async.py": "errors wire requests.py follow.py outstanding.py zmq_sockets.py zmq",
-            "embedded.py": "errors events wire backends store answers requests.py follow.py",
+            "opened.py": "errors events wire backends store answers requests.py",
+            "embedded.py": "errors events wire answers requests.py follow.py opened.py",
             "blocking.py": "errors events checks endpoints wire requests.py pages.py follow.py (zmq_blocking.py) "
             "(embedded.py)",
             "asynchronous.py": "errors events checks endpoints wire requests.py pages.py follow.py (zmq_async.py) "

@@ -7,6 +7,14 @@ stores with files have in common, verify.py the check of a whole store. Start wi
 """
 
 from rewind.backends.contract import Backend, Commit
-from rewind.backends.opening import SCHEMES, default_scheme, is_store_url, open_backend
+from rewind.backends.opening import SCHEMES, default_scheme, is_store_url, locate, open_backend
 
-__all__ = ["SCHEMES", "Backend", "Commit", "default_scheme", "is_store_url", "open_backend"]
+__all__ = [
+    "SCHEMES",
+    "Backend",
+    "Commit",
+    "default_scheme",
+    "is_store_url",
+    "locate",
+    "open_backend",
+]

@@ -92,7 +92,7 @@ class Backend(Protocol):
         """Store its records and append ids: all or nothing, durable on return.
 
         Raises ``Behind`` when the last position is not ``commit.after``. After ``StoreFailed`` the
-        backend must not be used again.
+        backend must not be used again, only closed.
         """
 
     @abstractmethod
@@ -146,7 +146,10 @@ class Backend(Protocol):
 
     @abstractmethod
     def close(self) -> None:
-        """Release files and locks. Everything acknowledged is durable already."""
+        """Release files and locks, also after a failure, whose commit is not tried again.
+
+        Everything acknowledged is durable already.
+        """
 
 
 def by_position(append_ids: Iterable[AppendId]) -> list[AppendId]:

@@ -69,6 +69,19 @@ class _Identity(msgspec.Struct, kw_only=True):
         return crc32(f"{self.scheme} {self.format} {self.store_id}".encode())
 
 
+#: Device and inode of a store's directory and of its lock file: the same by whichever path.
+Place = tuple[int, int, int, int]
+
+
+def place_of(path: Path) -> Place | None:
+    """Where the store at ``path`` is; None where there is none."""
+    try:
+        directory, lock = path.stat(), (path / _LOCK).stat()
+    except (OSError, ValueError):
+        return None
+    return directory.st_dev, directory.st_ino, lock.st_dev, lock.st_ino
+
+
 def scheme_of(path: Path) -> str | None:
     """The scheme of the store at ``path``; None where there is nothing yet."""
     identity = _read_identity(path)

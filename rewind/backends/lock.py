@@ -6,6 +6,10 @@ process loses its POSIX locks as soon as it closes any descriptor of the file.
 A flock lasts until the last copy of its descriptor is closed, and a fork copies descriptors. So a
 forked child closes its copies at once, and ``release`` unlocks before it closes. exec closes them.
 
+A child never gets the lock of a store that was open when it was forked, not even when its parent
+has closed it: SQLite and LevelDB have copied what they know of open files into the child, and a
+second opening there would believe it. SQLite's would damage the store.
+
 Not here: what the directory holds. Next: directory.py.
 """
 
@@ -22,6 +26,7 @@ from rewind.errors import StoreLocked
 OWNER_BYTES_MAX = 300  # a process id and a host's name
 
 _held: set[Lock] = set()
+_inherited: set[tuple[int, int]] = set()  # These files were locked when this process was forked.
 
 
 class Lock:
@@ -40,6 +45,11 @@ class Lock:
             undo.pop_all()
 
     def _take(self, file: Path) -> None:
+        if self.identity() in _inherited:
+            raise StoreLocked(
+                f"the store {file.parent} was open when this process was forked, which therefore "
+                "cannot open it: fork before it is opened, or start processes by spawn"
+            )
         me = f"pid {os.getpid()} on {socket.gethostname()}"
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -71,9 +81,10 @@ class Lock:
             os.close(descriptor)
 
     def _close_copy(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        if self._descriptor >= 0:
+            _inherited.add(self.identity())
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def _close_copies() -> None:

@@ -63,13 +63,13 @@ def open_backend(url: str, store_id: UUID | None = None) -> Backend:
     return backend
 
 
-def path_of(url: str) -> Path | None:
-    """Where the store at a URL is, or would be created; None for ``memory:``.
+def locate(url: str) -> tuple[str, Path | None]:
+    """The scheme that a URL names, empty for a bare path, and the path, None for ``memory:``.
 
     Raises ``BadConfiguration``.
     """
     scheme, path = _split(url)
-    return None if scheme == "memory" else path
+    return scheme, None if scheme == "memory" else path
 
 
 def _split(url: str) -> tuple[str, Path]:

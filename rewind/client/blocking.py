@@ -53,7 +53,8 @@ def connect(
 
 def open(url: str) -> Client:
     """The same API on a store in this process, without a daemon: ``scheme:PATH``, ``memory:`` or a
-    bare path. No other process can use the store meanwhile.
+    bare path. No other process can use the store meanwhile. A store that this process has open is
+    shared, and closed with its last client.
 
     Raises ``BadConfiguration`` or a ``StoreError``.
     """

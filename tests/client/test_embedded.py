@@ -40,7 +40,7 @@ def test_a_refusal_is_freed_when_nobody_holds_it_any_more(client: rewind.Client)
 
 
 def store_of(client: rewind.Client) -> Any:
-    return client._transport._store  # type: ignore[attr-defined]
+    return client._transport._opened._store  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("scheme", DURABLE)
@@ -52,12 +52,6 @@ def test_events_are_there_after_opening_again(scheme: str, tmp_path: Path) -> No
     with rewind.open(str(tmp_path / "store")) as client:  # a bare path opens what it holds
         assert client.info() == info and info.backend == scheme
         assert client.append("s", event(), 5).last == 6
-
-
-def test_a_store_is_opened_once_at_a_time(tmp_path: Path) -> None:
-    with rewind.open(f"sqlite:{tmp_path}/store"), pytest.raises(rewind.StoreLocked):
-        rewind.open(f"sqlite:{tmp_path}/store")
-    rewind.open(f"sqlite:{tmp_path}/store").close()
 
 
 def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
@@ -72,8 +66,8 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
 def test_appends_of_threads_share_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     """While one commit is made, the next group gathers."""
     with rewind.open("memory:") as client:
-        transport: Any = client._transport
-        commit = transport._store.append
+        opened: Any = client._transport._opened  # type: ignore[attr-defined]
+        commit = opened._store.append
         sizes: list[int] = []
         started, go_on = threading.Event(), threading.Event()
 
@@ -83,13 +77,13 @@ def test_appends_of_threads_share_a_commit(monkeypatch: pytest.MonkeyPatch) -> N
             assert go_on.wait(PATIENCE_S)
             return commit(appends)
 
-        monkeypatch.setattr(transport._store, "append", slow)
+        monkeypatch.setattr(opened._store, "append", slow)
         threads = [threading.Thread(target=client.append, args=("s", event())) for _ in range(9)]
         threads[0].start()
         started.wait(PATIENCE_S)
         for thread in threads[1:]:
             thread.start()
-        eventually(lambda: len(transport._queue) == 8)
+        eventually(lambda: len(opened._queue) == 8)
         go_on.set()
         for thread in threads:
             thread.join()
@@ -99,7 +93,7 @@ def test_appends_of_threads_share_a_commit(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_refused_appends_leave_their_group_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     with rewind.open("memory:") as client:
-        transport: Any = client._transport
+        opened: Any = client._transport._opened  # type: ignore[attr-defined]
         outcomes: list[object] = []
 
         def append(expected: int | None) -> None:
@@ -108,12 +102,12 @@ def test_refused_appends_leave_their_group_alone(monkeypatch: pytest.MonkeyPatch
             except rewind.WrongExpectedVersion as refused:
                 outcomes.append(refused.code)
 
-        transport._lock.acquire()
+        opened._lock.acquire()
         threads = [threading.Thread(target=append, args=(each,)) for each in (None, 99, None)]
         for count, thread in enumerate(threads, 1):
             thread.start()
-            eventually(lambda: len(transport._queue) == count)  # noqa: B023
-        transport._lock.release()
+            eventually(lambda: len(opened._queue) == count)  # noqa: B023
+        opened._lock.release()
         for thread in threads:
             thread.join()
         assert sorted(map(str, outcomes)) == ["1", "2", "wrong_expected_version"]
@@ -148,7 +142,7 @@ def test_a_failed_commit_ends_the_store(
     consumer.join()
     assert isinstance(consumer.error, rewind.StoreFailed)
     client.close()
-    assert not closed  # it is not touched again
+    assert closed == [True]  # its files and its lock were given back when it failed
 
 
 def test_a_forked_child_is_told_that_the_store_is_not_its_own(tmp_path: Path) -> None:

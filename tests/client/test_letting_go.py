@@ -110,7 +110,7 @@ def test_embedded_subscriptions_let_go_are_not_told_of_commits() -> None:
         for _ in range(ABANDONED):
             next(client.subscribe().batches(max_wait=0))
         gc.collect()
-        listeners = client._transport._listeners  # type: ignore[attr-defined]
+        listeners = client._transport._opened._listeners  # type: ignore[attr-defined]
         assert len(listeners) == 0
         kept = client.subscribe()
         client.append("s", event())
@@ -126,7 +126,7 @@ def test_asyncio_embedded_subscriptions_let_go_are_not_told_of_commits() -> None
                     await anext(subscription.batches(max_wait=0))
                 del subscription
             gc.collect()
-            while client._transport._embedded._listeners:  # type: ignore[union-attr]
+            while client._transport._embedded._opened._listeners:  # type: ignore[union-attr]
                 await asyncio.sleep(0)  # The loop closes the last generator.
 
     asyncio.run(asyncio.wait_for(main(), PATIENCE_S))
