@@ -33,6 +33,7 @@ from rewind.errors import (
     UnknownCommand,
     UnknownEvent,
     WrongExpectedVersion,
+    WrongKind,
 )
 from rewind.events import ANY, NO_STREAM, STREAM_EXISTS, Appended, Event, NewEvent
 from rewind.release import __version__
@@ -80,6 +81,7 @@ __all__ = [
     "UnknownCommand",
     "UnknownEvent",
     "WrongExpectedVersion",
+    "WrongKind",
     "__version__",
     "connect",
     "connect_async",

@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from rewind.errors import BadRequest, TooLarge
+from rewind.arguments import wrong_kind
+from rewind.errors import BadRequest, TooLarge, one_line, quoted
 from rewind.events import INT_MAX, Append, AppendEvent
 
 STREAM_BYTES_MAX = 255  # a name stays one short index key
@@ -57,7 +58,7 @@ def check_append(append: Append, event_bytes_max: int = EVENT_BYTES_MAX) -> None
         check_stream(stream, "expected")
         if not -1 <= version <= INT_MAX:
             raise BadRequest(
-                f"expected[{stream!r}] is {version}: a version is 0 (no stream), "
+                f"expected[{quoted(stream)}] is {quoted(version)}: a version is 0 (no stream), "
                 f"-1 (exists) or 1 to {INT_MAX}"
             )
 
@@ -85,35 +86,49 @@ def check_event(event: AppendEvent, index: int, event_bytes_max: int) -> None:
         check_stream(stream, f"events[{index}]: stream")
     if stream.startswith("$"):
         raise BadRequest(
-            f"events[{index}]: stream {stream!r} begins with '$', which is reserved for Rewind"
+            f"events[{index}]: stream {quoted(stream)} begins with '$', which is reserved for Rewind"
         )
     if len(event.data) > event_bytes_max:
         raise TooLarge(
             f"events[{index}]: data has {len(event.data)} bytes; at most {event_bytes_max} are allowed"
         )
-    if len(event.type) > SHORT_TEXT_CHARS:
-        check_text(event.type, 0, TYPE_BYTES_MAX, f"events[{index}]: type")
+    if len(event.type) > SHORT_TEXT_CHARS or not event.type.isprintable():
+        check_name(event.type, 0, TYPE_BYTES_MAX, f"events[{index}]: type")
     if event.tags:
         if len(event.tags) > TAGS_MAX:
             raise BadRequest(
                 f"events[{index}]: {len(event.tags)} tags; at most {TAGS_MAX} are allowed"
             )
         for tag in event.tags:
-            check_text(tag, 1, TAG_BYTES_MAX, f"events[{index}]: tag")
+            if not 0 < len(tag) <= SHORT_TEXT_CHARS or not tag.isprintable():
+                check_name(tag, 1, TAG_BYTES_MAX, f"events[{index}]: tag")
     if event.metadata:
         check_metadata(event.metadata, f"events[{index}]: metadata")
 
 
 def check_stream(name: str, where: str = "stream") -> None:
     """Raise ``BadRequest`` unless ``name`` may name a stream."""
-    check_text(name, 1, STREAM_BYTES_MAX, where)
+    check_name(name, 1, STREAM_BYTES_MAX, where)
+
+
+def check_name(name: str, least: int, most: int, where: str) -> None:
+    """Raise ``BadRequest`` unless a new stream, type or tag may have this name.
+
+    Types and tags with control characters were taken once; reads ask for them with ``check_text``.
+    """
+    check_text(name, least, most, where)
     if not name.isprintable() and _CONTROL.search(name):
-        raise BadRequest(f"{where} {name!r} has a control character")
+        raise BadRequest(f"{where} {quoted(name)} has a control character")
 
 
 def check_text(text: str, least: int, most: int, where: str) -> None:
     """Raise ``BadRequest`` unless the text has ``least`` to ``most`` bytes of UTF-8."""
-    size = len(text) if text.isascii() else len(text.encode())
+    try:
+        size = len(text) if text.isascii() else len(text.encode())
+    except UnicodeEncodeError as error:
+        raise BadRequest(
+            f"{where} {quoted(text)} has half of a surrogate pair, which UTF-8 cannot say"
+        ) from error
     if not least <= size <= most:
         raise BadRequest(f"{where} has {size} bytes; {least} to {most} bytes of UTF-8 are allowed")
 
@@ -122,7 +137,9 @@ def check_metadata(metadata: Mapping[str, Any], where: str = "metadata") -> None
     """Raise ``BadRequest`` unless it is a JSON-shaped map within its bounds."""
     for key in metadata:
         if isinstance(key, str) and key.startswith("$"):
-            raise BadRequest(f"{where} key {key!r} begins with '$', which is reserved for Rewind")
+            raise BadRequest(
+                f"{where} key {quoted(key)} begins with '$', which is reserved for Rewind"
+            )
     level: list[Any] = [metadata]
     for _ in range(METADATA_DEPTH_MAX):
         level = [child for value in level for child in _children(value, where)]
@@ -133,7 +150,9 @@ def check_metadata(metadata: Mapping[str, Any], where: str = "metadata") -> None
     try:
         size = len(_encode(metadata))
     except UnicodeEncodeError as error:
-        raise BadRequest(f"{where} has text that is not UTF-8") from error
+        raise BadRequest(
+            f"{where} has text with half of a surrogate pair, which UTF-8 cannot say"
+        ) from error
     if size > METADATA_BYTES_MAX:
         raise BadRequest(f"{where} has {size} bytes; at most {METADATA_BYTES_MAX} are allowed")
 
@@ -143,7 +162,7 @@ def _children(value: Any, where: str) -> list[Any]:
     if isinstance(value, dict):
         for key in value:
             if type(key) is not str:
-                raise BadRequest(f"{where} has the key {key!r}: keys must be text")
+                raise BadRequest(f"{where} has the key {quoted(key)}: keys must be text")
         values: Iterable[Any] = value.values()
     else:
         values = value
@@ -156,13 +175,15 @@ def _children(value: Any, where: str) -> list[Any]:
             pass
         elif kind is int:
             if not -INT_MAX - 1 <= item <= INT_MAX:
-                raise BadRequest(f"{where} has the number {item}, which does not fit 64 bits")
+                raise BadRequest(
+                    f"{where} has the number {quoted(item)}, which does not fit 64 bits"
+                )
         elif kind is float:
             if not math.isfinite(item):
                 raise BadRequest(f"{where} has the number {item}: only finite numbers are allowed")
         else:
             raise BadRequest(
-                f"{where} has a value of type {_WIRE_KINDS.get(kind.__name__, kind.__name__)}: "
+                f"{where} has a value of type {_WIRE_KINDS.get(kind.__name__, one_line(kind.__name__))}: "
                 "null, bool, 64-bit integer, finite float, text, array and map are allowed"
             )
     return containers
@@ -174,11 +195,11 @@ _WIRE_KINDS = {"Ext": "msgpack extension", "datetime": "msgpack timestamp", "byt
 def check_seconds(seconds: float, what: str) -> float:
     """A duration as a caller gave it, finite: 0 is "do not wait", infinity "as long as it takes".
 
-    Raises ``BadRequest`` for a negative one and for NaN, ``TypeError`` for what is no number; both
+    Raises ``BadRequest`` for a negative one and for NaN, ``WrongKind`` for what is no number; both
     name ``what``.
     """
     if not isinstance(seconds, numbers.Real) or isinstance(seconds, bool):
-        raise TypeError(f"{what} is {type(seconds).__name__}: give seconds, as a number")
+        raise wrong_kind(what, seconds, "give seconds, as a number")
     if not seconds >= 0:  # Every comparison with NaN is false.
         raise BadRequest(f"{what} is {seconds}: give seconds, 0 or more")
     return float(min(seconds, SECONDS_MAX))

@@ -125,6 +125,11 @@ class BadRequest(RequestError):
     code = "bad_request"
 
 
+class WrongKind(BadRequest, TypeError):
+    """An argument is of a wrong kind: a text for a list, a text for a number. The message names it and
+    says what to write; nothing was sent."""
+
+
 class UnknownCommand(RequestError):
     """No such command."""
 

@@ -22,7 +22,8 @@ from typing import Any
 
 import msgspec
 
-from rewind.errors import BadRequest
+from rewind.arguments import bytes_of, map_of, text_of, texts_of
+from rewind.errors import BadRequest, quoted
 
 ANY = None
 """Expected version: do not check."""
@@ -132,7 +133,8 @@ class NewEvent:
 
     ``type``: what happened. ``data``: bytes Rewind never looks into. ``id``: a UUID (or its
     text or 16 bytes) that makes a retry harmless; Rewind makes one if None. ``tags``: at most
-    32 texts. ``metadata``: a JSON-shaped map, at most 64 KiB.
+    32 texts. ``metadata``: a JSON-shaped map, at most 64 KiB. Raises ``BadRequest`` for what is of
+    another kind; bounds and characters are looked at by the append.
     """
 
     __slots__ = ("data", "id", "metadata", "tags", "type")
@@ -140,17 +142,18 @@ class NewEvent:
     def __init__(
         self,
         type: str,
-        data: bytes = b"",
+        data: bytes | bytearray | memoryview = b"",
         *,
         id: uuid.UUID | str | bytes | None = None,
         tags: Iterable[str] = (),
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        self.type = type
-        self.data = data
+        # The usual kinds are told here, because a call for each field would cost a tenth of an append.
+        self.type = type if type.__class__ is str else text_of(type, "type")
+        self.data = data if data.__class__ is bytes else bytes_of(data, "data")
         self.id = None if id is None else uuid_of(id)
-        self.tags = tuple(tags)
-        self.metadata = dict(metadata or {})
+        self.tags = () if tags.__class__ is tuple and not tags else texts_of(tags, "tags")
+        self.metadata = {} if metadata is None else map_of(metadata, "metadata")
 
     @classmethod
     def from_json(
@@ -274,4 +277,4 @@ def uuid_of(id: uuid.UUID | str | bytes) -> uuid.UUID:
             return id
         return uuid.UUID(bytes=bytes(id)) if isinstance(id, bytes | bytearray) else uuid.UUID(id)
     except (ValueError, AttributeError, TypeError) as error:
-        raise BadRequest(f"{id!r} is not an event id: give a UUID") from error
+        raise BadRequest(f"id is {quoted(id)}: give a UUID, its text or its 16 bytes") from error

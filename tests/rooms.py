@@ -40,8 +40,11 @@ class Room(NamedTuple):
 ROOMS = (
     Room("release", "the version", {"release.py": ""}),
     Room("errors", "every error, its code, its exit code, whether to retry", {"errors.py": ""}),
-    Room("events", "the nouns, and the one encoding of an event", {"events.py": "errors"}),
-    Room("checks", "the rules of an event's fields", {"checks.py": "errors events"}),
+    Room("arguments", "the kinds of what callers give", {"arguments.py": "errors"}),
+    Room(
+        "events", "the nouns, and the one encoding of an event", {"events.py": "errors arguments"}
+    ),
+    Room("checks", "the rules of an event's fields", {"checks.py": "errors arguments events"}),
     Room("endpoints", "one grammar of endpoints", {"endpoints.py": "errors"}),
     Room(
         "wire",
@@ -96,8 +99,8 @@ ROOMS = (
         "client",
         "what people call, blocking and asyncio, and how it gets to a daemon or a store",
         {
-            "requests.py": "errors events checks wire",
-            "pages.py": "errors events checks wire requests.py",
+            "requests.py": "errors arguments events checks wire",
+            "pages.py": "errors arguments events checks wire requests.py",
             "follow.py": "errors events endpoints wire requests.py pages.py",
             "outstanding.py": "errors events wire requests.py",
             "zmq_sockets.py": "errors wire follow.py outstanding.py zmq",
@@ -105,9 +108,9 @@ ROOMS = (
             "zmq_async.py": "errors wire requests.py follow.py outstanding.py zmq_sockets.py zmq",
             "opened.py": "errors events wire backends store answers requests.py",
             "embedded.py": "errors events wire answers requests.py follow.py opened.py",
-            "blocking.py": "errors events checks endpoints wire requests.py pages.py follow.py (zmq_blocking.py) "
+            "blocking.py": "errors arguments events checks endpoints wire requests.py pages.py follow.py (zmq_blocking.py) "
             "(embedded.py)",
-            "asynchronous.py": "errors events checks endpoints wire requests.py pages.py follow.py (zmq_async.py) "
+            "asynchronous.py": "errors arguments events checks endpoints wire requests.py pages.py follow.py (zmq_async.py) "
             "(embedded.py) blocking.py",
             "__init__.py": "",
         },

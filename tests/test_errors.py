@@ -48,7 +48,7 @@ def every_error() -> list[type[RewindError]]:
 
 def made(kind: type[RewindError]) -> RewindError:
     """An error of this kind, as it is raised and caught."""
-    own = kind.__init__ is not Exception.__init__
+    own = any("__init__" in vars(base) for base in kind.__mro__ if issubclass(base, RewindError))
     assert not own or kind in OWN_ARGUMENTS, f"OWN_ARGUMENTS says nothing of {kind.__name__}"
     error = kind(*OWN_ARGUMENTS.get(kind, ("the message",)))
     error.add_note("a note")

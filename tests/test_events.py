@@ -7,6 +7,7 @@ import uuid
 import msgspec
 import pytest
 from copies import COPIES
+from wrong_arguments import NEW_EVENT, refused, unthought
 
 import rewind
 from rewind.events import (
@@ -117,3 +118,11 @@ def test_a_new_event_is_copied_whole(how: str) -> None:
     again = COPIES[how](new)
     for name in ("type", "data", "id", "tags", "metadata"):
         assert getattr(again, name) == getattr(new, name)
+
+
+@pytest.mark.parametrize("name", NEW_EVENT[1])
+def test_a_new_event_refuses_what_is_of_a_wrong_kind(name: str) -> None:
+    right, wrong = NEW_EVENT
+    assert unthought(NewEvent.__init__, wrong) == set()
+    for value in wrong[name]:
+        refused(NewEvent, right, name, value)

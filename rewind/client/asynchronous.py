@@ -12,17 +12,18 @@ import contextlib
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from rewind.arguments import at_least_one, number_of, text_of
 from rewind.checks import check_seconds
 from rewind.client.blocking import BATCH_EVENTS, ENDPOINT
 from rewind.client.follow import Delivery
-from rewind.client.pages import EventPages, Pages, PagesAhead, StreamPages, filters
-from rewind.client.requests import TIMEOUT_S, Call, Id, Info, Requests, to_stream
+from rewind.client.pages import EventPages, Pages, PagesAhead, StreamPages, to_read
+from rewind.client.requests import TIMEOUT_S, Call, Id, Info, Requests
 from rewind.endpoints import check_endpoint
 from rewind.errors import Closed
 from rewind.events import Appended, Event, NewEvent
-from rewind.wire.native import Read
 from rewind.wire.replies import Reply
 
 if TYPE_CHECKING:
@@ -78,9 +79,8 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> Appended:
         """See ``Client.append``."""
-        expected = {} if expected_version is None else {stream: expected_version}
-        pairs = to_stream(stream, events)
-        return await self._run(self._requests.append(pairs, expected, append_id, timeout))
+        call = self._requests.append(stream, events, expected_version, append_id, timeout)
+        return await self._run(call)
 
     async def append_streams(
         self,
@@ -91,7 +91,8 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> Appended:
         """See ``Client.append_streams``."""
-        return await self._run(self._requests.append(events, expected or {}, append_id, timeout))
+        call = self._requests.append_streams(events, expected, append_id, timeout)
+        return await self._run(call)
 
     # Reading
 
@@ -105,12 +106,10 @@ class AsyncClient:
         prefix: str = "",
         types: Iterable[str] = (),
         tags: Iterable[str] = (),
-        since: int | None = None,
+        since: int | datetime | None = None,
     ) -> AsyncIterator[Event]:
         """See ``Client.read``."""
-        read = Read(
-            after, until, limit, None, backwards, None, prefix, *filters(types, tags), since
-        )
+        read = to_read(after, until, limit, backwards, None, prefix, types, tags, since)
         return self._pages(EventPages(self._requests, read))
 
     def read_stream(
@@ -123,12 +122,11 @@ class AsyncClient:
         backwards: bool = False,
         types: Iterable[str] = (),
         tags: Iterable[str] = (),
-        since: int | None = None,
+        since: int | datetime | None = None,
     ) -> AsyncIterator[Event]:
         """See ``Client.read_stream``."""
-        read = Read(
-            after, until, limit, None, backwards, stream, None, *filters(types, tags), since
-        )
+        stream = text_of(stream, "stream")  # None would read all streams.
+        read = to_read(after, until, limit, backwards, stream, "", types, tags, since)
         return self._pages(EventPages(self._requests, read))
 
     async def event(self, id: Id) -> Event:
@@ -157,7 +155,7 @@ class AsyncClient:
         tags: Iterable[str] = (),
     ) -> AsyncSubscription:
         """See ``Client.subscribe``."""
-        read = Read(after, None, None, None, False, stream, prefix, *filters(types, tags))
+        read = to_read(after, None, None, False, stream, prefix, types, tags, None)
         delivery = Delivery(read)
         subscription = AsyncSubscription(self._transport.follow(delivery), delivery)
         self._subscriptions.add(subscription)
@@ -227,7 +225,7 @@ class AsyncSubscription:
         """See ``Subscription.batches``."""
         if max_wait is not None:
             max_wait = check_seconds(max_wait, "max_wait")
-        return self._batches(max_events, max_wait)
+        return self._batches(at_least_one(max_events, "max_events"), max_wait)
 
     async def wait_caught_up(self, timeout: float | None = None) -> bool:
         """See ``Subscription.wait_caught_up``; in another task."""
@@ -235,6 +233,7 @@ class AsyncSubscription:
 
     async def wait_for(self, position: int, timeout: float | None = None) -> bool:
         """See ``Subscription.wait_for``; in another task."""
+        position = number_of(position, "position")
         if self._delivery.handled < position:
             self._source.hurry()
         return await self._wait(lambda: self._delivery.handled >= position, timeout)

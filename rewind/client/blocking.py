@@ -14,16 +14,17 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
+from rewind.arguments import at_least_one, number_of, text_of
 from rewind.checks import check_seconds
 from rewind.client.follow import Delivery
-from rewind.client.pages import EventPages, Pages, PagesAhead, StreamPages, filters
-from rewind.client.requests import TIMEOUT_S, Call, Id, Info, Requests, to_stream
+from rewind.client.pages import EventPages, Pages, PagesAhead, StreamPages, to_read
+from rewind.client.requests import TIMEOUT_S, Call, Id, Info, Requests
 from rewind.endpoints import check_endpoint
 from rewind.errors import Closed
 from rewind.events import Appended, Event, NewEvent
-from rewind.wire.native import Read
 from rewind.wire.replies import Reply
 
 ENDPOINT = "tcp://127.0.0.1:9090"
@@ -136,9 +137,8 @@ class Client:
         Raises ``WrongExpectedVersion``, ``IdConflict``, ``StorageFull``, ``BadRequest``,
         ``TooLarge``; ``Unavailable``, whose ``append_id`` makes a later repetition safe.
         """
-        expected = {} if expected_version is None else {stream: expected_version}
-        pairs = to_stream(stream, events)
-        return self._run(self._requests.append(pairs, expected, append_id, timeout))
+        call = self._requests.append(stream, events, expected_version, append_id, timeout)
+        return self._run(call)
 
     def append_streams(
         self,
@@ -152,7 +152,8 @@ class Client:
 
         ``expected``: stream -> version, of any streams, also ones not written to. Else as ``append``.
         """
-        return self._run(self._requests.append(events, expected or {}, append_id, timeout))
+        call = self._requests.append_streams(events, expected, append_id, timeout)
+        return self._run(call)
 
     # Reading
 
@@ -166,17 +167,15 @@ class Client:
         prefix: str = "",
         types: Iterable[str] = (),
         tags: Iterable[str] = (),
-        since: int | None = None,
+        since: int | datetime | None = None,
     ) -> Iterator[Event]:
         """Events by position, ``after < position <= until``; ends at what was the head at its start.
 
         ``limit``: at most so many events. ``backwards``: newest first. Only events whose stream
         begins with ``prefix``, whose type is one of ``types``, that have all ``tags``, and were
-        recorded at or after ``since`` (nanoseconds UTC).
+        recorded at or after ``since``: a datetime with a time zone, or nanoseconds UTC.
         """
-        read = Read(
-            after, until, limit, None, backwards, None, prefix, *filters(types, tags), since
-        )
+        read = to_read(after, until, limit, backwards, None, prefix, types, tags, since)
         return self._pages(EventPages(self._requests, read))
 
     def read_stream(
@@ -189,15 +188,14 @@ class Client:
         backwards: bool = False,
         types: Iterable[str] = (),
         tags: Iterable[str] = (),
-        since: int | None = None,
+        since: int | datetime | None = None,
     ) -> Iterator[Event]:
         """One stream's events by version, ``after < version <= until``; else as ``read``.
 
         A stream that does not exist has none.
         """
-        read = Read(
-            after, until, limit, None, backwards, stream, None, *filters(types, tags), since
-        )
+        stream = text_of(stream, "stream")  # None would read all streams.
+        read = to_read(after, until, limit, backwards, stream, "", types, tags, since)
         return self._pages(EventPages(self._requests, read))
 
     def event(self, id: Id) -> Event:
@@ -230,7 +228,7 @@ class Client:
         ``after`` is a position; with ``stream`` it is a version of that stream. Filters as in
         ``read``.
         """
-        read = Read(after, None, None, None, False, stream, prefix, *filters(types, tags))
+        read = to_read(after, None, None, False, stream, prefix, types, tags, None)
         delivery = Delivery(read)
         subscription = Subscription(self._transport.follow(delivery), delivery)
         self._subscriptions.add(subscription)
@@ -310,7 +308,7 @@ class Subscription:
         """
         if max_wait is not None:
             max_wait = check_seconds(max_wait, "max_wait")
-        return self._batches(max_events, max_wait)
+        return self._batches(at_least_one(max_events, "max_events"), max_wait)
 
     def wait_caught_up(self, timeout: float | None = None) -> bool:
         """Wait, in another thread than the consumer's, until ``caught_up``; False after
@@ -322,6 +320,7 @@ class Subscription:
         asked for more: after ``append``, wait for its ``last`` to read your own write. With
         ``stream`` it is a version. False after ``timeout`` seconds, or when the subscription ends.
         """
+        position = number_of(position, "position")
         if self._delivery.handled < position:
             self._source.hurry()
         return self._wait(lambda: self._delivery.handled >= position, timeout)

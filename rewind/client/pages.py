@@ -7,14 +7,22 @@ this one's events. No sockets. Next: follow.py, for reads without an end.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from itertools import chain
 from typing import Any
 
 import msgspec
 
-from rewind.checks import check_stream
+from rewind.arguments import flag_of, number_of, text_of, texts_of, time_ns_of
+from rewind.checks import (
+    STREAM_BYTES_MAX,
+    TAG_BYTES_MAX,
+    TYPE_BYTES_MAX,
+    check_stream,
+    check_text,
+)
 from rewind.client.requests import Call, Requests, events_of
-from rewind.errors import BadRequest, StoreChanged
+from rewind.errors import BadRequest, StoreChanged, quoted
 from rewind.events import INT_MAX, Event
 from rewind.wire.native import READ_LIMIT_MAX, Read, Streams, encode
 from rewind.wire.replies import Reply
@@ -67,8 +75,10 @@ class StreamPages:
     """Names and versions of the streams whose name begins with ``prefix``."""
 
     def __init__(self, requests: Requests, prefix: str) -> None:
+        """Raises ``BadRequest``."""
         self._requests = requests
-        self._prefix = prefix
+        self._prefix = text_of(prefix, "prefix")
+        check_text(self._prefix, 0, STREAM_BYTES_MAX, "prefix")
         self._store_id: bytes | None = None  # The first answer that says it decides.
         self._after: str | None = ""
 
@@ -123,7 +133,7 @@ def ready_to_send(read: Read) -> Read:
     for name in ("after", "until", "limit", "since"):
         value = getattr(read, name)
         if value is not None and not 0 <= value <= INT_MAX:
-            raise BadRequest(f"{name} is {value}; 0 to {INT_MAX} is allowed")
+            raise BadRequest(f"{name} is {quoted(value)}; 0 to {INT_MAX} is allowed")
     if read.stream is not None:
         if read.prefix:
             raise BadRequest("give stream or prefix, not both")
@@ -131,16 +141,37 @@ def ready_to_send(read: Read) -> Read:
     return msgspec.structs.replace(read, prefix=read.prefix or None)
 
 
-def filters(types: Iterable[str], tags: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The ``types`` and ``tags`` of a read as a caller gave them. Raises ``BadRequest``."""
-    return _texts(types, "types"), _texts(tags, "tags")
-
-
-def _texts(values: Iterable[str], what: str) -> tuple[str, ...]:
-    """A tuple of texts. Raises ``BadRequest`` for a single text, which would be read as letters."""
-    if isinstance(values, str):
-        raise BadRequest(f"{what} is the text {values!r}: give a list, as [{values!r}]")
-    return tuple(values)
+def to_read(
+    after: int,
+    until: int | None,
+    limit: int | None,
+    backwards: bool,
+    stream: str | None,
+    prefix: str,
+    types: Iterable[str],
+    tags: Iterable[str],
+    since: int | datetime | None,
+) -> Read:
+    """A read from what a caller gave. Raises ``BadRequest``, which names the argument."""
+    prefix = text_of(prefix, "prefix")
+    check_text(prefix, 0, STREAM_BYTES_MAX, "prefix")
+    read = Read(
+        number_of(after, "after"),
+        None if until is None else number_of(until, "until"),
+        None if limit is None else number_of(limit, "limit"),
+        None,
+        flag_of(backwards, "backwards"),
+        None if stream is None else text_of(stream, "stream"),
+        prefix,
+        texts_of(types, "types"),
+        texts_of(tags, "tags"),
+        None if since is None else time_ns_of(since, "since"),
+    )
+    for index, type in enumerate(read.types):
+        check_text(type, 0, TYPE_BYTES_MAX, f"types[{index}]")
+    for index, tag in enumerate(read.tags):
+        check_text(tag, 1, TAG_BYTES_MAX, f"tags[{index}]")
+    return read
 
 
 def store_went_back(where: str, newest: int, seen: int) -> StoreChanged:

@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from rewind.arguments import map_of, number_of, several, text_of, wrong_kind
 from rewind.checks import check_append, check_seconds
 from rewind.errors import (
     BadRequest,
@@ -32,8 +33,18 @@ from rewind.errors import (
     TooLarge,
     Unavailable,
     fresh,
+    quoted,
 )
-from rewind.events import Append, Appended, AppendEvent, Event, NewEvent, decode_events, uuid_of
+from rewind.events import (
+    INT_MAX,
+    Append,
+    Appended,
+    AppendEvent,
+    Event,
+    NewEvent,
+    decode_events,
+    uuid_of,
+)
 from rewind.wire import native
 from rewind.wire.native import LIMITS, Read, encode, with_store_id
 from rewind.wire.replies import Reply, appended_of, decode_reply
@@ -180,31 +191,54 @@ class Requests:
 
     def append(
         self,
-        pairs: Pairs,
-        expected: Mapping[str, int],
+        stream: str,
+        events: NewEvent | Iterable[NewEvent],
+        expected_version: int | None = None,
+        append_id: Id | None = None,
+        timeout_s: float | None = None,
+    ) -> Call[Appended]:
+        """An append to one stream, as a caller gave it. Raises ``BadRequest`` and ``TooLarge``."""
+        stream = text_of(stream, "stream")
+        expected = {}
+        if expected_version is not None:
+            expected[stream] = _version_of(expected_version, "expected_version")
+        return self._append(_with_stream(stream, events), expected, append_id, timeout_s)
+
+    def append_streams(
+        self,
+        events: Pairs,
+        expected: Mapping[str, int] | None = None,
+        append_id: Id | None = None,
+        timeout_s: float | None = None,
+    ) -> Call[Appended]:
+        """An append of (stream, event) pairs, as a caller gave it. Raises as ``append``."""
+        return self._append(_pairs(events), _versions(expected), append_id, timeout_s)
+
+    def _append(
+        self,
+        pairs: list[tuple[str, NewEvent]],
+        expected: dict[str, int],
         append_id: Id | None,
         timeout_s: float | None,
     ) -> Call[Appended]:
-        """An append of (stream, event) pairs. Raises ``BadRequest`` and ``TooLarge``."""
         if timeout_s is not None:
             timeout_s = check_seconds(timeout_s, "timeout")
-        events = list(pairs)
         id = None
         if append_id is not None:
             id = _append_id_of(append_id)
-        elif not events or events[0][1].id is None:
+        elif not pairs or pairs[0][1].id is None:
             id = new_append_id()
-        carried = tuple(_append_event(stream, event) for stream, event in events)
-        append = Append(carried, id, dict(expected))
+        carried = tuple(_append_event(stream, event) for stream, event in pairs)
+        append = Append(carried, id, expected)
         body = _encode_append(append, self._event_bytes_max)
         call = self.call(b"APPEND", body, lambda reply: appended_of(reply.body))
-        call.append_id, call.events = id, len(events)
+        call.append_id, call.events = id, len(pairs)
         if timeout_s is not None:
             call.timeout_s = timeout_s
         return call
 
     def event(self, id: Id) -> Call[Event]:
-        """One event by its id."""
+        """One event by its id. Raises ``BadRequest``."""
         return self.call(b"READ", encode(Read(id=uuid_of(id).bytes)), lambda r: events_of(r)[0])
 
     def head(self) -> Call[int]:
@@ -240,9 +274,48 @@ class Requests:
         return Call(self.where, command, body, decode, self._timeout_s, store_id=store_id)
 
 
-def to_stream(stream: str, events: NewEvent | Iterable[NewEvent]) -> Iterable[tuple[str, NewEvent]]:
-    """One or more events as the pairs that ``Requests.append`` takes."""
-    return [(stream, event) for event in ((events,) if isinstance(events, NewEvent) else events)]
+def _with_stream(stream: str, events: NewEvent | Iterable[NewEvent]) -> list[tuple[str, NewEvent]]:
+    """One or more events as (stream, event) pairs. Raises ``WrongKind``."""
+    if isinstance(events, NewEvent):
+        return [(stream, events)]
+    found = several(events, "events", "give a NewEvent or a list of them")
+    for index, event in enumerate(found):
+        if not isinstance(event, NewEvent):
+            raise wrong_kind(f"events[{index}]", event, "give a NewEvent")
+    return [(stream, event) for event in found]
+
+
+def _pairs(events: Pairs) -> list[tuple[str, NewEvent]]:
+    """(stream, event) pairs as a caller gave them. Raises ``WrongKind``."""
+    advice = "give a list of (stream, event) pairs"
+    pairs = []
+    for index, pair in enumerate(several(events, "events", advice)):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise wrong_kind(f"events[{index}]", pair, advice)
+        stream, event = pair
+        if not isinstance(event, NewEvent):
+            raise wrong_kind(f"events[{index}][1]", event, "give a NewEvent")
+        pairs.append((text_of(stream, f"events[{index}]: stream"), event))
+    return pairs
+
+
+def _versions(expected: Mapping[str, int] | None) -> dict[str, int]:
+    """Expected versions as a caller gave them, without those of ``ANY``. Raises ``BadRequest``."""
+    return {
+        text_of(stream, "a stream in expected"): _version_of(version, f"expected[{quoted(stream)}]")
+        for stream, version in map_of(expected, "expected").items()
+        if version is not None
+    }
+
+
+def _version_of(version: int, name: str) -> int:
+    version = number_of(version, name, _VERSION_ADVICE)
+    if not -1 <= version <= INT_MAX:
+        raise BadRequest(f"{name} is {quoted(version)}: {_VERSION_ADVICE}")
+    return version
+
+
+_VERSION_ADVICE = f"give 0 (NO_STREAM), -1 (STREAM_EXISTS), 1 to {INT_MAX}, or None (ANY)"
 
 
 def _append_event(stream: str, event: NewEvent) -> AppendEvent:
@@ -269,7 +342,7 @@ def _append_id_of(id: Id) -> bytes:
         return uuid_of(id).bytes
     except BadRequest as error:
         raise BadRequest(
-            f"{id!r} is not an append id: give a UUID, its text or 16 bytes"
+            f"append_id is {quoted(id)}: give a UUID, its text or its 16 bytes"
         ) from error
 
 

@@ -98,9 +98,10 @@ def contents(lines: bytes) -> list[dict[str, Any]]:
 
 def test_json_lines_carry_any_event_from_store_to_store(store: str, tmp_path: Path) -> None:
     hostile = "\x00\x1b]0;x\x07\x7f\x9b31m\u202e\u2028"
+    odd = "\u202e\u2028\ufeff"  # Types and tags take no control characters, but these.
     datas = [b"", b"text", EVERY_BYTE, hostile.encode(), b"\xed\xa0\x80", "\U0001f600".encode()]
     new_events = [
-        NewEvent(hostile, data, tags=[hostile, "t"], metadata={hostile: [hostile, {"f": 1.0}]})
+        NewEvent(odd, data, tags=[odd, "t"], metadata={hostile: [hostile, {"f": 1.0}]})
         for data in datas
     ]
     with rewind.open(store) as client:

@@ -7,7 +7,9 @@ import signal
 import uuid
 
 import pytest
-from shell import PATIENCE_S, events, eventually, fail, fill, next_events, running, succeed
+from appends import event as stored_event
+from appends import store_unchecked
+from shell import PATIENCE_S, events, eventually, fail, next_events, running, succeed
 
 import rewind
 from rewind import NewEvent
@@ -51,7 +53,8 @@ def test_a_printed_time_can_be_given_to_since(library: str) -> None:
 
 
 def test_text_is_a_line_an_event_and_never_an_escape_sequence(store: str) -> None:
-    fill(store, "s", NewEvent("t\x1b[2J", b"\x1b]0;owned\x07\xff\nline", tags=["\x9b31m"]))
+    data = b"\x1b]0;owned\x07\xff\nline"
+    store_unchecked(store, stored_event("s", data, type="t\x1b[2J", tags=("\x9b31m",)))
     text = succeed("read", "-e", store).decode()
     assert text.count("\n") == 1 and text.rstrip("\n").isprintable()
     assert "\\x1b]0;owned\\x07\\xff\\nline" in text

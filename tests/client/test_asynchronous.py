@@ -101,11 +101,11 @@ class BlockingSubscription:
     def batches(self, *args: Any, **kwargs: Any) -> Any:
         return iterate(self._subscription.batches(*args, **kwargs), self._loop)
 
-    def wait_for(self, *args: Any) -> Any:
-        return self._loop.run(self._subscription.wait_for(*args))
+    def wait_for(self, *args: Any, **kwargs: Any) -> Any:
+        return self._loop.run(self._subscription.wait_for(*args, **kwargs))
 
-    def wait_caught_up(self, *args: Any) -> Any:
-        return self._loop.run(self._subscription.wait_caught_up(*args))
+    def wait_caught_up(self, *args: Any, **kwargs: Any) -> Any:
+        return self._loop.run(self._subscription.wait_caught_up(*args, **kwargs))
 
 
 @pytest.fixture

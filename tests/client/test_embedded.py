@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from appends import event as stored_event
+from appends import store_unchecked
 from client_contract import (
     PATIENCE_S,
     ClientContract,
@@ -173,3 +175,16 @@ with rewind.open("memory:") as client:
 assert "zmq" not in sys.modules and "asyncio" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE_S)
+
+
+@pytest.mark.parametrize("scheme", DURABLE)
+def test_names_that_are_refused_today_stay_readable(scheme: str, tmp_path: Path) -> None:
+    """Types and tags with control characters were stored by earlier releases."""
+    url = store_url(scheme, tmp_path)
+    store_unchecked(url, stored_event(type="a\nb", tags=("x\x85y",)))
+    with rewind.open(url) as client:
+        with pytest.raises(rewind.BadRequest, match=r"type 'a\\nb' has a control character"):
+            client.append("s", event(type="a\nb"))
+        for filters in ({}, {"types": ["a\nb"]}, {"tags": ["x\x85y"]}):
+            (found,) = client.read(**filters)
+            assert (found.type, found.tags) == ("a\nb", ("x\x85y",))

@@ -12,14 +12,13 @@ import pytest
 from answers_by_hand import WHERE, info
 
 import rewind
-from rewind.client.pages import EventPages, StreamPages, filters
+from rewind.client.pages import EventPages, StreamPages
 from rewind.client.requests import (
     ATTEMPT_S_MAX,
     Call,
     Requests,
     new_append_id,
     parse_reply,
-    to_stream,
 )
 from rewind.errors import (
     BadRequest,
@@ -100,14 +99,14 @@ def test_unavailable_says_what_to_do() -> None:
 
 def test_append_ids_are_made_unless_the_events_have_some() -> None:
     made = Requests(WHERE, 1)
-    first = made.append(to_stream("s", NewEvent("t")), {}, None, None)
-    second = made.append(to_stream("s", NewEvent("t")), {}, None, None)
+    first = made.append("s", NewEvent("t"))
+    second = made.append("s", NewEvent("t"))
     assert first.append_id and second.append_id and first.append_id != second.append_id
     assert unpack(first.body)["id"] == first.append_id
     id = uuid.uuid4()
-    own = made.append(to_stream("s", NewEvent("t", id=id)), {}, None, None)
+    own = made.append("s", NewEvent("t", id=id))
     assert own.append_id is None and "id" not in unpack(own.body)
-    both = made.append(to_stream("s", NewEvent("t", id=id)), {}, str(uuid.UUID(int=5)), None)
+    both = made.append("s", NewEvent("t", id=id), None, str(uuid.UUID(int=5)))
     assert both.append_id == uuid.UUID(int=5).bytes
 
 
@@ -122,8 +121,8 @@ def test_append_ids_are_uuids_in_order_of_time() -> None:
 def test_the_daemon_understands_what_is_made() -> None:
     made = Requests(WHERE, 1)
     calls = [
-        made.append(to_stream("s", [NewEvent("t", b"d", tags=["x"], metadata={"a": 1})]), {"s": 0}, None, None),
-        made.append([("a", NewEvent("t")), ("b", NewEvent("t"))], {"c": -1}, None, None),
+        made.append("s", [NewEvent("t", b"d", tags=["x"], metadata={"a": 1})], 0),
+        made.append_streams([("a", NewEvent("t")), ("b", NewEvent("t"))], {"c": -1}),
         made.event(uuid.uuid4()),
         made.head(),
         made.info(),
@@ -138,14 +137,14 @@ def test_the_daemon_understands_what_is_made() -> None:
 
 def test_limits_told_by_info_are_kept() -> None:
     made = Requests(WHERE, 1)
-    made.append(to_stream("s", NewEvent("t", bytes(2_000))), {}, None, None)
+    made.append("s", NewEvent("t", bytes(2_000)))
     limits = {"event_bytes": 1_000, "request_bytes": 1_500, "unknown": 1}
     reply = Reply(b"", {**info(uuid.uuid4()), "limits": limits, "later": "ignored"}, b"")
     assert made.info().decode(reply).limits == limits
     with pytest.raises(TooLarge, match="2000 bytes"):
-        made.append(to_stream("s", NewEvent("t", bytes(2_000))), {}, None, None)
+        made.append("s", NewEvent("t", bytes(2_000)))
     with pytest.raises(TooLarge, match="1500"):
-        made.append(to_stream("s", [NewEvent("t", bytes(900))] * 2), {}, None, None)
+        made.append("s", [NewEvent("t", bytes(900))] * 2)
 
 
 def test_replies_that_make_no_sense_are_refused() -> None:
@@ -162,12 +161,6 @@ def test_replies_that_make_no_sense_are_refused() -> None:
     ):
         with pytest.raises(Unavailable):
             parse_reply(frames, WHERE)
-
-
-def test_a_text_is_not_a_list_of_texts() -> None:
-    with pytest.raises(BadRequest, match=r"\['placed'\]"):
-        filters("placed", ())
-    assert filters(["a", "b"], ()) == (("a", "b"), ())
 
 
 def test_a_forked_child_makes_append_ids_of_its_own() -> None:

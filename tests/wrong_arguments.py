@@ -1,0 +1,146 @@
+"""What callers may give by mistake: for every argument of every call, values of a wrong kind.
+
+Each of them has to be refused where it is given, by a ``TypeError`` or a ``RewindError`` that names the
+argument, with nothing stored. client_contract.py does it with every client, test_events.py with what an
+event is made of. An argument without wrong values fails, so a new one is thought of.
+"""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+import rewind
+from rewind import NewEvent
+from rewind.errors import quoted
+
+OBJECT = object()
+EVENT = NewEvent("A")
+READ_EVENT = rewind.Event(1, 1, bytes(16), "s", 1, "A", (), {}, b"")
+FLOOD = "x" * 1_000_000
+
+TEXT = (None, b"s", 5, 1.5, True, ["s"], {"s": 1}, OBJECT, uuid.UUID(int=1), "\ud800")
+NAME = (*TEXT, "", "a\nb", "\x85", FLOOD)
+NUMBER = ("1", b"1", 1.5, True, [1], OBJECT, datetime.timedelta(1), -1, 2**63, 10**5_000)
+COUNT = (*NUMBER, None)
+FLAG = (None, 0, 1, "no", [], OBJECT)
+TEXTS = ("A", b"A", None, 5, {"A": 1}, OBJECT, [1], [None], [b"A"], [["A"]], ["\ud800"], [FLOOD])
+SECONDS = ("1", b"1", True, [1], OBJECT, float("nan"), -1, -0.0015, datetime.timedelta(1))
+ID = (5, True, 1.5, "text", b"short", "", [uuid.UUID(int=1)], OBJECT)
+TIME = (
+    "1h",
+    "2025-11-23",
+    datetime.date(2025, 11, 23),
+    datetime.datetime(2025, 11, 23),
+    datetime.time(1),
+    *NUMBER,
+)
+VERSION = ("3", b"3", True, 1.5, [1], OBJECT, EVENT, -2, 2**63, 10**5_000)
+DEEP = (b"x", OBJECT, {1}, {1: 2}, {"k": [OBJECT]}, [datetime.date(2025, 11, 23)], 2**64, "\ud800",
+        float("nan"), [[float("inf")]])  # fmt: skip
+
+Wrong = dict[str, tuple[Any, ...]]
+
+_READ: Wrong = {
+    "after": COUNT,
+    "until": NUMBER,
+    "limit": NUMBER,
+    "backwards": FLAG,
+    "types": TEXTS,
+    "tags": (*TEXTS, [""]),
+    "since": TIME,
+}
+
+CLIENT: dict[str, tuple[dict[str, Any], Wrong]] = {
+    "append": (
+        {"stream": "s", "events": EVENT},
+        {
+            "stream": (*NAME, "$mine"),
+            "events": ("A", b"A", None, 5, {"a": EVENT}, OBJECT, [], ["A"], [None], [("s", EVENT)],
+                       [EVENT, "A"], READ_EVENT, [READ_EVENT]),
+            "expected_version": VERSION,
+            "append_id": ID,
+            "timeout": SECONDS,
+        },
+    ),
+    "append_streams": (
+        {"events": [("s", EVENT)]},
+        {
+            "events": (EVENT, "ab", b"ab", None, 5, {"ab": EVENT}, OBJECT, [], ["ab"], [EVENT], [("s",)],
+                       [("s", EVENT, EVENT)], [{"s": EVENT, "t": EVENT}], [("s", "A")],
+                       [(EVENT, "s")], *([(name, EVENT)] for name in NAME)),
+            "expected": ("s", 0, False, [("s", 1)], [], OBJECT, *({"s": each} for each in VERSION),
+                         {5: 1}, {b"s": 1}, {"": 0}, {"\ud800": 1}, {"a\nb": 1}, {FLOOD: 1}),
+            "append_id": ID,
+            "timeout": SECONDS,
+        },
+    ),
+    "read": ({}, {**_READ, "prefix": (*TEXT, FLOOD)}),
+    "read_stream": ({"stream": "s"}, {**_READ, "stream": NAME}),
+    "event": ({"id": uuid.UUID(int=1)}, {"id": (*ID, None)}),
+    "streams": ({}, {"prefix": (*TEXT, FLOOD)}),
+    "subscribe": (
+        {},
+        {
+            "after": COUNT,
+            "stream": NAME[1:],
+            "prefix": (*TEXT, FLOOD),
+            "types": TEXTS,
+            "tags": (*TEXTS, [""]),
+        },
+    ),
+    "head": ({}, {}),
+    "info": ({}, {}),
+    "close": ({}, {}),
+}  # fmt: skip
+"""Each public method: arguments that are right, and for each argument what is wrong."""
+
+SUBSCRIPTION: dict[str, tuple[dict[str, Any], Wrong]] = {
+    "batches": ({}, {"max_events": (*COUNT[:8], 0, None), "max_wait": SECONDS}),
+    "wait_for": ({"position": 0}, {"position": COUNT[:7], "timeout": SECONDS}),
+    "wait_caught_up": ({}, {"timeout": SECONDS}),
+    "stop": ({}, {}),
+}
+
+NEW_EVENT: tuple[dict[str, Any], Wrong] = (
+    {"type": "A"},
+    {
+        "type": TEXT[:-1],
+        "data": ("text", None, 5, 1.5, True, ["x"], {"x": 1}, OBJECT),
+        "id": ID,
+        "tags": ("vip", b"vip", None, 5, 0, "", {}, {"vip": True}, OBJECT, [1], [None], [b"vip"], ["a", 2]),
+        "metadata": ("x", "", 5, 0, [], [("a", 1)], OBJECT, {"a"}),
+    },
+)  # fmt: skip
+"""What is refused when the event is made; what is refused with the append is below."""
+
+APPENDED: Wrong = {
+    "type": ("a\nb", "\x85", "\ud800", FLOOD),
+    "tags": (["a\nb"], [""], ["\ud800"], [FLOOD], ["a"] * 33),
+    "metadata": (*({"k": deep} for deep in DEEP), {5: 1}, {"$mine": 1}, {FLOOD: 1}, {"\ud800": 1}),
+    "data": (bytes(5 * 1024 * 1024),),
+}
+"""Values of an event that the append refuses: bounds, characters, and what is deep in metadata."""
+
+
+def refused(call: Callable[..., Any], right: dict[str, Any], name: str, value: Any) -> None:
+    """The call has to refuse the value by the argument's name, in a short message of one line."""
+    shown = f"{name} as {quoted(value)}"
+    with pytest.raises((TypeError, rewind.RewindError)) as error:
+        pytest.fail(f"{shown} gave {call(**{**right, name: value})!r}")
+    message = str(error.value)
+    assert not isinstance(error.value, rewind.Internal | rewind.Unavailable), (shown, message)
+    assert name in message or name.removesuffix("s") in message, (shown, message)
+    assert message.isprintable() and len(message) < 400, (shown, message)
+    assert "not supported" not in message and "codec" not in message, (shown, message)
+
+
+def unthought(function: Callable[..., Any], wrong: Iterable[str]) -> set[str]:
+    """The arguments of a function for which no wrong value is given, or that it does not have."""
+    code = function.__code__
+    names = set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+    return (names - {"self", "cls"}) ^ set(wrong)
