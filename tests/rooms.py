@@ -123,7 +123,7 @@ ROOMS = (
             "settings.py": "errors checks endpoints wire",
             "notices.py": "",
             "connections.py": "errors wire notices.py zmq",
-            "peers.py": "wire connections.py zmq",
+            "peers.py": "wire notices.py connections.py zmq",
             "feeds.py": "events wire zmq",
             "reads.py": "errors events wire store answers",
             "binding.py": "errors endpoints zmq",

@@ -3,7 +3,7 @@
 ZeroMQ counts what waits for a peer in messages, not bytes, and says only "would block". So small
 replies are bounded by the socket's high-water mark, large ones by asking ZeroMQ to tell us when it
 has let go of the buffer. A peer whose pipe is full gets a small outbox; when that is full too, what
-waits for it is thrown away and said once in the log. A peer that is gone is forgotten.
+waits for it is thrown away, which the log says once a minute of a peer. One that is gone is forgotten.
 
 Who is ready for more is decided here. What to send is not: see server.py and reads.py.
 """
@@ -18,6 +18,7 @@ from itertools import islice
 import zmq
 
 from rewind.daemon.connections import Connections
+from rewind.daemon.notices import Notices
 from rewind.wire.messages import sender
 
 PIPE_MESSAGES_MAX = 1_000  # ZeroMQ holds so many small replies for one peer: at most 16 MB.
@@ -28,12 +29,10 @@ UNSENT_BYTES_MAX = (
 OUTBOX_MESSAGES_MAX = 1_000  # So many replies are kept for a peer whose pipe is full.
 OUTBOX_BYTES_MAX = 1024 * 1024
 SWEEP_PEERS = 4  # An insert also examines so many: more peers leave the table than enter.
-NOT_READING_MAX = 1_024  # So many are remembered, so that each is logged once.
+NOT_READING_MAX = 1_024  # So many are remembered as not reading, and get no outbox again at once.
 
 NOW = int(zmq.DONTWAIT)
 MORE = int(zmq.SNDMORE | zmq.DONTWAIT)
-
-logger = logging.getLogger("rewind")
 
 
 class _Outbox:
@@ -45,10 +44,13 @@ class _Outbox:
 class Peers:
     """The sending side of a ROUTER socket with ROUTER_MANDATORY set."""
 
-    def __init__(self, router: zmq.Socket[bytes], connections: Connections) -> None:
+    def __init__(
+        self, router: zmq.Socket[bytes], connections: Connections, notices: Notices
+    ) -> None:
         router.copy_threshold = 0  # pyzmq would copy what is below 64 KiB, tracked or not
         self._send = sender(router)
         self._connections = connections
+        self._notices = notices
         self._outboxes: dict[bytes, _Outbox] = {}
         self._unsent: dict[bytes, deque[tuple[zmq.MessageTracker, int]]] = {}
         self._not_reading: OrderedDict[bytes, None] = OrderedDict()
@@ -140,7 +142,9 @@ class Peers:
         outbox.size += sum(map(len, message))
         if len(outbox.messages) <= OUTBOX_MESSAGES_MAX and outbox.size <= OUTBOX_BYTES_MAX:
             return True
-        logger.warning(
+        self._notices.say(
+            ("not reading", peer),
+            logging.WARNING,
             "peer %s does not read its replies: %d of them were dropped",
             peer.hex(),
             len(outbox.messages),

@@ -112,7 +112,7 @@ class Server:
         self._router = self._socket(zmq.ROUTER, RECEIVED_MESSAGES_MAX, PIPE_MESSAGES_MAX)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._router.setsockopt(zmq.MAXMSGSIZE, envelope.FRAME_BYTES_MAX)
-        self._peers = Peers(self._router, self._connections)
+        self._peers = Peers(self._router, self._connections, self._notices)
         self._bind_to(self._router, "incoming", settings.incoming_bind)
         self._feeds = Feeds(
             self._feed("streaming", settings.streaming_bind),

@@ -17,6 +17,7 @@ from conftest import ALL_SCHEMES, DURABLE, store_url
 from raw import Raw
 
 from rewind.backends.log.backend import ENGINES
+from rewind.daemon.notices import PERIOD_S
 from rewind.daemon.peers import PIPE_MESSAGES_MAX
 from rewind.daemon.reads import QUEUED_MAX
 from rewind.testing import Daemon
@@ -517,6 +518,21 @@ def test_unread_query_answers_are_bounded_in_bytes(daemon: Daemon, raw: Raw) -> 
             assert raw.append(("s", b"%d" % n))["versions"] == {"s": n + 1}
         grown = anonymous_bytes(daemon) - before
         assert grown < 64 * 1024 * 1024, f"{grown} bytes for a deaf client"
+
+
+def test_a_client_that_reads_now_and_then_is_one_line_of_the_log(daemon: Daemon, raw: Raw) -> None:
+    proxies = [b"p" * 250] * 7 + [b""]  # what is kept for a client is soon 2 kB often enough
+    begun_s = time.monotonic()
+    with Raw(daemon.endpoints["incoming"]) as slow:
+        slow.socket.rcvhwm = 1
+        for _ in range(3):
+            for _ in range(12_000):
+                slow.send(*proxies, b"APPEND", b"r", b"\xc1")
+            while slow.socket.poll(500):
+                slow.recv()
+        raw.native("INFO")
+    minutes = (time.monotonic() - begun_s) / PERIOD_S
+    assert 1 <= daemon.log.count("does not read its replies") <= 1 + minutes, daemon.log
 
 
 def test_a_subscription_longer_than_any_topic_drops_its_connection(
