@@ -121,11 +121,11 @@ ROOMS = (
         "settings, sockets and the turn, what waits, feeds, a process's life",
         {
             "settings.py": "errors checks endpoints wire",
-            "notices.py": "",
+            "notices.py": "errors",
             "connections.py": "errors wire notices.py zmq",
             "peers.py": "wire notices.py connections.py zmq",
             "feeds.py": "events wire zmq",
-            "reads.py": "errors events wire store answers",
+            "reads.py": "errors events wire store answers notices.py",
             "binding.py": "errors endpoints zmq",
             "server.py": "errors events wire store answers settings.py binding.py connections.py notices.py peers.py feeds.py reads.py zmq",
             "process.py": "release errors backends store settings.py connections.py server.py",

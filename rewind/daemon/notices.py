@@ -13,6 +13,8 @@ from collections.abc import Callable, Hashable
 
 import msgspec
 
+from rewind.errors import RequestError
+
 PERIOD_S = 60.0  # Who reads the log learns within a minute that something goes on.
 KINDS_MAX = (
     1_024  # So many kinds are remembered, since a kind may be a peer, and peers come and go.
@@ -52,6 +54,17 @@ class Notices:
         self._kinds[kind] = _Kind(self._clock() + PERIOD_S)
         if len(self._kinds) > KINDS_MAX:
             self._sum_up(self._kinds.popitem(last=False)[1])
+
+    def refused(self, peer: bytes, refusal: RequestError) -> None:
+        """Say at debug that a request was refused; a kind for each code."""
+        self.say(
+            refusal.code,
+            logging.DEBUG,
+            "refused peer %s: %s: %s",
+            peer.hex(),
+            refusal.code,
+            refusal,
+        )
 
     def flush(self) -> None:
         """Say what was counted, where its time has come."""

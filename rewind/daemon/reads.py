@@ -24,6 +24,7 @@ import msgspec
 
 from rewind import answers
 from rewind.answers import About
+from rewind.daemon.notices import Notices
 from rewind.errors import Overloaded, RequestError, ShuttingDown, StoreDamaged
 from rewind.events import Append, Record
 from rewind.store import Store
@@ -113,11 +114,13 @@ class Reads:
         about: About,
         peers: Recipients,
         clock: Callable[[], float] = time.monotonic,
+        notices: Notices | None = None,
     ) -> None:
         self._store = store
         self._about = about
         self._peers = peers
         self._clock = clock
+        self._notices = Notices(clock) if notices is None else notices
         #: By peer. Who has a queue must have everything it asks for put into it, with ``enqueue``.
         self.queues: dict[bytes, Queue] = {}
         self._rotation: deque[bytes] = deque()
@@ -140,7 +143,7 @@ class Reads:
         queue = self._queue_of(request.peer)
         if len(queue.entries) >= QUEUED_MAX or queue.size > QUEUED_BYTES_MAX:
             refusal = Overloaded(f"{len(queue.entries)} requests of this connection wait already")
-            self._send(replies.encode_error(request, refusal))
+            self._refuse(request, refusal)
             return
         queue.entries.append((request, size))
         queue.size += size
@@ -224,9 +227,9 @@ class Reads:
             else:
                 self._answer(queue, request)
         except RequestError as refused:
-            self._send(replies.encode_error(request, refused))
+            self._refuse(request, refused)
         except StoreDamaged as damage:
-            self._send(replies.encode_error(request, self._store.refusal(damage)))
+            self._refuse(request, self._store.refusal(damage))
         return False
 
     def _answer(self, queue: Queue, request: Request) -> None:
@@ -244,6 +247,10 @@ class Reads:
             return True
         self.forget(message[0])
         return False
+
+    def _refuse(self, request: Request, refusal: RequestError) -> None:
+        self._notices.refused(request.peer, refusal)
+        self._send(replies.encode_error(request, refusal))
 
     def forget(self, peer: bytes) -> None:
         """Drop what a peer that is gone, or does not read, has in its queue, and its waiting reads."""
@@ -370,4 +377,4 @@ class Reads:
                 entry, _ = queue.entries.popleft()
                 request = entry if isinstance(entry, Request) else entry.request
                 refusal = ShuttingDown("the daemon is stopping")
-                self._send(replies.encode_error(request, refusal))
+                self._refuse(request, refusal)

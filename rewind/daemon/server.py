@@ -19,7 +19,7 @@ import logging
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import zmq
@@ -33,7 +33,7 @@ from rewind.daemon.peers import PIPE_MESSAGES_MAX, Peers
 from rewind.daemon.reads import RETRY_S_MIN, Reads
 from rewind.daemon.settings import Settings
 from rewind.errors import CannotBind, RequestError
-from rewind.events import Append, Record
+from rewind.events import Append, Appended, Record
 from rewind.store import Store
 from rewind.wire import envelope
 from rewind.wire.envelope import Request
@@ -80,6 +80,7 @@ class Server:
         self._stopping = False
         self._asked: deque[Callable[[], None]] = deque()  # Signal handlers add to it.
         self._notices = Notices()
+        self._debug = logger.isEnabledFor(logging.DEBUG)
         self._turn_begun_s = 0.0
         self._dropping = False  # The rest of a message with too many frames is dropped.
         self.endpoints: dict[str, list[str]] = {}
@@ -125,7 +126,7 @@ class Server:
         about = About(
             self.endpoints, settings.max_event_bytes, settings.insecure, self.connections_max
         )
-        self._reads = Reads(self._store, about, self._peers)
+        self._reads = Reads(self._store, about, self._peers, notices=self._notices)
 
     def _socket(self, kind: int, received: int, sent: int) -> zmq.Socket[bytes]:
         new: zmq.Socket[bytes] = self._context.socket(kind)
@@ -285,11 +286,23 @@ class Server:
             return []
         appends = appends_in(batch)
         outcomes, records = self._store.append(appends) if appends else ([], [])
+        if self._debug:
+            self._note_refusals(batch, iter(outcomes))
         results = iter(outcomes)
         for request in batch:
             if not self._peers.send(answer_appends(request, results)):
                 self._reads.forget(request.peer)
         return records
+
+    def _note_refusals(
+        self, batch: Sequence[Request], outcomes: Iterator[Appended | RequestError]
+    ) -> None:
+        for request in batch:
+            body = request.body
+            for part in body.parts if isinstance(body, Appends) else [body]:
+                outcome = next(outcomes) if isinstance(part, Append) else part
+                if isinstance(outcome, RequestError):
+                    self._notices.refused(request.peer, outcome)
 
     # The end
 

@@ -61,6 +61,7 @@ def test_a_full_disk_refuses_appends_while_reads_go_on_until_there_is_room(
             ballast.write_bytes(bytes(50 * 1024 * 1024))
             refused = client.append(("s", b"second"))
             assert refused["code"] == "storage_full" and refused["retryable"] is True
+            assert f"appends are refused from now on: {disk}" in daemon.log
             assert client.ask(b"PUBLISH", b"x")[0].startswith(b"ERROR ")
             assert client.native("READ")[0]["count"] == 1
             ballast.unlink()
