@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rewind.errors import (
     BadConfiguration,
+    BadJson,
     BadRequest,
     CannotBind,
     ClientError,
@@ -51,6 +52,7 @@ __all__ = [
     "AsyncClient",
     "AsyncSubscription",
     "BadConfiguration",
+    "BadJson",
     "BadRequest",
     "CannotBind",
     "Client",

@@ -347,5 +347,10 @@ class StoreChanged(ClientError):
     exit_code = 65
 
 
+class BadJson(ClientError, ValueError):
+    """An event's data is not JSON, or not of the type that was asked for; the message names the event.
+    Or a value has no form in JSON, as NaN."""
+
+
 class Closed(ClientError):
     """The client or the subscription was closed."""

@@ -14,16 +14,16 @@ store/plan.py (the rules of appending) or wire/ (the frames).
 
 from __future__ import annotations
 
-import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
-from rewind.arguments import bytes_of, map_of, text_of, texts_of
-from rewind.errors import BadRequest, quoted
+from rewind.arguments import bytes_of, map_of, text_of, texts_of, wrong_kind
+from rewind.as_json import of_json, to_json
+from rewind.errors import BadJson, BadRequest, one_line, quoted
 
 ANY = None
 """Expected version: do not check."""
@@ -65,9 +65,46 @@ class Event(msgspec.Struct, array_like=True, frozen=True, gc=False):
         """When Rewind accepted the event, UTC, to the microsecond (``recorded_at_ns`` is exact)."""
         return _EPOCH + timedelta(microseconds=self.recorded_at_ns // 1000)
 
-    def json(self) -> Any:
-        """``data`` decoded as JSON. Raises ``ValueError`` if it is not JSON."""
-        return json.loads(self.data)
+    def json(self, type: Any = None, *, dec_hook: Callable[[Any, Any], Any] | None = None) -> Any:
+        """``data`` decoded as JSON: into dicts, lists and the like or, with ``type``, into a value of it: a
+        dataclass, a msgspec struct, ``list[int]`` and whatever else msgspec decodes into.
+
+        ``dec_hook(type, value)`` makes what is of another type, of what JSON has in its place. Raises
+        ``BadJson``, a ``ValueError`` that names the event.
+        """
+        try:
+            return of_json(self.data, type, dec_hook)
+        except BadJson as error:
+            event = f"event {self.position}, {quoted(self.type)} of stream {quoted(self.stream)},"
+            raise BadJson(f"the data of {event} {error}") from error.__cause__
+
+    def __repr__(self) -> str:
+        return _shown(
+            "Event",
+            position=self.position,
+            recorded_at_ns=self.recorded_at_ns,
+            id=self.id,
+            stream=self.stream,
+            version=self.version,
+            type=self.type,
+            tags=self.tags,
+            metadata=self.metadata,
+            data=self.data,
+        )
+
+
+SHOWN_CHARS_MAX = 200  # of a field in a repr: a list of events stays readable, and so does a log
+
+
+def _shown(name: str, **fields: Any) -> str:
+    """A value as ``repr`` shows it: one line, with the beginning of what is long."""
+    return f"{name}({', '.join(f'{field}={_field(value)}' for field, value in fields.items())})"
+
+
+def _field(value: Any) -> str:
+    if isinstance(value, bytes | str):
+        return quoted(value)
+    return one_line(repr(value), SHOWN_CHARS_MAX)
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -127,6 +164,17 @@ class Appended(msgspec.Struct, frozen=True):
         """The ids Rewind made for these events, in their order."""
         return tuple(uuid.UUID(bytes=id) for id in self.id_bytes)
 
+    def __repr__(self) -> str:
+        return _shown(
+            "Appended",
+            first=self.first,
+            last=self.last,
+            ids=self.ids,
+            versions=self.versions,
+            duplicate=self.duplicate,
+            durability=self.durability,
+        )
+
 
 class NewEvent:
     """An event still to be appended.
@@ -162,24 +210,43 @@ class NewEvent:
         value: Any,
         *,
         caused_by: Event | None = None,
+        enc_hook: Callable[[Any], Any] | None = None,
         id: uuid.UUID | str | bytes | None = None,
         tags: Iterable[str] = (),
         metadata: Mapping[str, Any] | None = None,
     ) -> NewEvent:
-        """An event whose data is ``value`` as JSON.
+        """An event whose data is ``value`` as JSON: what ``json.dumps`` takes, and dataclasses, msgspec
+        structs, datetimes, UUIDs, Decimals, enums and sets. ``enc_hook`` makes such a value of any other.
 
-        ``caused_by`` sets ``causation_id``, and ``correlation_id`` from that event's own (or its
-        id). Raises ``TypeError`` or ``ValueError`` when ``value`` is not JSON-shaped.
+        ``caused_by``, an event that was read, sets ``causation_id``, and ``correlation_id`` from that
+        event's own (or its id), and passes its ``traceparent`` and ``tracestate`` on; ``metadata`` goes
+        first. Raises ``TypeError`` when ``value`` has no form in JSON, and ``BadJson``, a
+        ``ValueError``, for NaN and infinity.
         """
+        own = map_of(metadata, "metadata")
+        data = to_json(value, enc_hook)
         defaults = {"content_type": "application/json"}
         if caused_by is not None:
-            defaults["causation_id"] = str(caused_by.id)
-            defaults["correlation_id"] = str(caused_by.metadata.get("correlation_id", caused_by.id))
-        data = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        return cls(type, data.encode(), id=id, tags=tags, metadata={**defaults, **(metadata or {})})
+            defaults |= _consequence(caused_by, own)
+        return cls(type, data, id=id, tags=tags, metadata={**defaults, **own})
 
     def __repr__(self) -> str:
-        return f"NewEvent({self.type!r}, {self.data!r})"
+        given = {name: getattr(self, name) for name in ("id", "tags", "metadata")}
+        fields = {name: value for name, value in given.items() if value}
+        more = _shown("", **fields)[1:-1]
+        return f"NewEvent({', '.join(filter(None, (quoted(self.type), quoted(self.data), more)))})"
+
+
+def _consequence(cause: Event, own: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of an event that another one led to, which has ``own`` already."""
+    if not isinstance(cause, Event):
+        raise wrong_kind("caused_by", cause, "give an Event, as a read gives it")
+    correlation_id = cause.metadata.get("correlation_id", cause.id)
+    found = {"causation_id": str(cause.id), "correlation_id": str(correlation_id)}
+    if "traceparent" not in own:  # A trace state belongs to the parent that it came with.
+        trace = ("traceparent", "tracestate")
+        found |= {name: cause.metadata[name] for name in trace if name in cause.metadata}
+    return found
 
 
 # --- encoding -----------------------------------------------------------------

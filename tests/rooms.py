@@ -41,8 +41,11 @@ ROOMS = (
     Room("release", "the version", {"release.py": ""}),
     Room("errors", "every error, its code, its exit code, whether to retry", {"errors.py": ""}),
     Room("arguments", "the kinds of what callers give", {"arguments.py": "errors"}),
+    Room("as_json", "Python values as JSON, and back", {"as_json.py": "errors"}),
     Room(
-        "events", "the nouns, and the one encoding of an event", {"events.py": "errors arguments"}
+        "events",
+        "the nouns, and the one encoding of an event",
+        {"events.py": "errors arguments as_json"},
     ),
     Room("checks", "the rules of an event's fields", {"checks.py": "errors arguments events"}),
     Room("endpoints", "one grammar of endpoints", {"endpoints.py": "errors"}),

@@ -92,6 +92,62 @@ def test_caused_by_carries_the_correlation_on() -> None:
     }
 
 
+def caused(cause: dict[str, object], **own: object) -> dict[str, object]:
+    """The metadata of an event caused by one with this metadata, besides what is always there."""
+    event = Event(1, 1, bytes(16), "s", 1, "t", (), cause, b"")
+    metadata = NewEvent.from_json("t", 1, caused_by=event, metadata=own).metadata
+    assert metadata.pop("causation_id") == str(event.id)
+    return metadata
+
+
+def test_caused_by_passes_the_trace_on() -> None:
+    id, json = str(uuid.UUID(int=0)), "application/json"
+    trace = {"traceparent": "00-4bf9-00f0-01", "tracestate": "vendor=1"}
+    always = {"content_type": json, "correlation_id": id}
+    assert caused({**trace, "user": "x"}) == {**always, **trace}
+    assert caused({"traceparent": "00"}) == {**always, "traceparent": "00"}
+    own = {"traceparent": "01", "content_type": "text/json", "correlation_id": "c"}
+    assert caused(trace, **own) == own
+    with pytest.raises(rewind.BadRequest, match="caused_by is a value of type NewEvent"):
+        NewEvent.from_json("t", 1, caused_by=NewEvent("t"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (
+            Event(7, 5, bytes(15) + b"\1", "order-1", 3, "Placed", ("vip",), {"k": [1]}, b"d"),
+            "Event(position=7, recorded_at_ns=5, id=UUID('00000000-0000-0000-0000-000000000001'), "
+            "stream='order-1', version=3, type='Placed', tags=('vip',), metadata={'k': [1]}, data=b'd')",
+        ),
+        (
+            Appended(1, 1, (bytes(16),), {"s": 1}, False, "fsync"),
+            "Appended(first=1, last=1, ids=(UUID('00000000-0000-0000-0000-000000000000'),), "
+            "versions={'s': 1}, duplicate=False, durability='fsync')",
+        ),
+        (NewEvent("Placed"), "NewEvent('Placed', b'')"),
+        (
+            NewEvent("Placed", b"d", id=uuid.UUID(int=1), tags=["vip"], metadata={"k": 1}),
+            "NewEvent('Placed', b'd', id=UUID('00000000-0000-0000-0000-000000000001'), tags=('vip',), "
+            "metadata={'k': 1})",
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_value_is_shown_as_the_pages_name_its_fields(value: object, words: str) -> None:
+    assert repr(value) == words == str(value)
+
+
+def test_what_is_long_is_shown_by_its_beginning() -> None:
+    data, metadata = bytes(4 * 1024 * 1024), {"k" * 255: "\n" * 60_000}
+    for value in (
+        Event(1, 1, bytes(16), "s" * 255, 1, "t" * 255, ("g" * 255,) * 32, metadata, data),
+        Appended(1, 4096, (bytes(16),) * 4096, {f"s-{n}": 1 for n in range(4096)}, False, "fsync"),
+        NewEvent("t" * 255, data, tags=["g" * 255] * 32, metadata=metadata),
+    ):
+        assert len(repr(value)) < 1_200 and repr(value).isprintable()
+
+
 def test_times_are_utc() -> None:
     stored = Event(1, 1_357_016_400_000_000_123, bytes(16), "s", 1, "t", (), {}, b"[1]")
     assert stored.recorded_at.isoformat() == "2013-01-01T05:00:00+00:00"
