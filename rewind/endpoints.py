@@ -166,7 +166,10 @@ def resolve(endpoint: Endpoint) -> list[Endpoint]:
 
 def _interfaces() -> set[str]:
     """The names of this machine's network interfaces, which ZeroMQ takes for their addresses."""
-    return {name for _, name in socket.if_nameindex()}
+    try:
+        return {name for _, name in socket.if_nameindex()}
+    except OSError:  # A sandbox may not permit to ask; then no interface can be named either.
+        return set()
 
 
 def _at(endpoint: Endpoint, host: str) -> Endpoint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -181,6 +182,16 @@ def test_what_is_no_name_is_not_looked_up(text: str) -> None:
 def test_a_name_that_leads_nowhere_is_said(host: str) -> None:
     with pytest.raises(Unavailable, match=rf"endpoint tcp://{host}:1: no address is known"):
         resolved(f"tcp://{host}:1")
+
+
+def test_a_sandbox_that_shows_no_interfaces_still_knows_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def denied() -> list[tuple[int, str]]:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(socket, "if_nameindex", denied)
+    assert "tcp://127.0.0.1:1" in resolved("tcp://localhost:1")
 
 
 def test_a_name_leads_where_the_machine_says(tmp_path: Path) -> None:

@@ -26,14 +26,14 @@ from rewind.daemon.notices import Notices
 from rewind.errors import CannotBind
 from rewind.wire.messages import descriptor_of
 
-DESCRIPTORS_MAX = (
-    65_536  # The system may permit a billion; so many connections take 2 GB of memory.
-)
-DESCRIPTORS_NEEDED = (
-    96  # A daemon with four sockets and a store has 60; it opens all before it serves.
-)
-RESERVED_PART = 2  # One in so many is kept for the store, and for what is accepted too much,
-RESERVED_MAX = 1_280  # but not more: ZeroMQ waits when the thread has yet to hear of 1,001 events.
+#: The system may permit a billion. An idle connection takes 28 kB of memory, so these take 1.8 GB.
+DESCRIPTORS_MAX = 65_536
+#: A daemon with four sockets and a store has 40 when it serves; LevelDB opens a few more in passing.
+DESCRIPTORS_NEEDED = 96
+#: One in so many is kept for the store, and for what is accepted until the thread hears of it,
+RESERVED_PART = 2
+#: but not more than this: ZeroMQ waits when the thread has yet to hear of 1,001 events of a socket.
+RESERVED_MAX = 4_100
 
 NOW = int(zmq.DONTWAIT)
 # Not that an accept failed: ZeroMQ tries again at once, and would say so a hundred thousand times a second.
