@@ -95,6 +95,9 @@ class Backend(Protocol):
         backend must not be used again, only closed.
         """
 
+    def confirm(self) -> None:
+        """Raise ``StoreFailed`` when its files are not where they were opened; a few microseconds."""
+
     @abstractmethod
     def settle(self) -> None:
         """Do what an acknowledgement need not wait for, once the commit is acknowledged.

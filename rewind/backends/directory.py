@@ -69,6 +69,12 @@ class _Identity(msgspec.Struct, kw_only=True):
         return crc32(f"{self.scheme} {self.format} {self.store_id}".encode())
 
 
+def _place(path: Path) -> tuple[int, int]:
+    """Device and inode of what is at a path now."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
 #: Device and inode of a store's directory and of its lock file: the same by whichever path.
 Place = tuple[int, int, int, int]
 
@@ -76,10 +82,9 @@ Place = tuple[int, int, int, int]
 def place_of(path: Path) -> Place | None:
     """Where the store at ``path`` is; None where there is none."""
     try:
-        directory, lock = path.stat(), (path / _LOCK).stat()
+        return *_place(path), *_place(path / _LOCK)
     except (OSError, ValueError):
         return None
-    return directory.st_dev, directory.st_ino, lock.st_dev, lock.st_ino
 
 
 def scheme_of(path: Path) -> str | None:
@@ -121,13 +126,35 @@ class Directory:
         self.created = not identity.complete
         self._identity = identity
 
-    def finish(self) -> None:
-        """Note that the backend's files exist: from now on, a missing one is damage."""
+    def finish(self, *files: str) -> None:
+        """Note that the backend's files exist: from now on, a missing one is damage.
+
+        ``files``: some that stay what they are while the store is open, for ``confirm``.
+        """
         if self.created:
             sync_directory(self.path)
             self._identity.complete = True
             _replace(self.path, self._identity)
             self.created = False
+        self._places = {self.path / file: _place(self.path / file) for file in (".", *files)}
+        self._places[self.path / _LOCK] = self._lock.identity()
+
+    def confirm(self) -> None:
+        """Raise ``StoreFailed`` unless the directory, its lock and the files named to ``finish`` are
+        still those that were opened: whatever is written goes nowhere once they are not."""
+        for path, place in self._places.items():
+            try:
+                found = _place(path)
+            except OSError as error:
+                raise self._lost(f"{path}: {error.strerror}") from error
+            if found != place:
+                raise self._lost(f"{path} is another file")
+
+    def _lost(self, what: str) -> StoreFailed:
+        return StoreFailed(
+            f"the store {self.path} was deleted, moved or replaced while it was open ({what}): "
+            "nothing is stored there any more"
+        )
 
     def close(self) -> None:
         """Give the lock back."""

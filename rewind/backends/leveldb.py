@@ -150,7 +150,7 @@ class LevelDBBackend(BlockBackend):
             self._db = LevelDB(directory.path / "leveldb", create=directory.created)
             undo.callback(self._db.close)
             self._index = Index(self._db, self, own_id_prefix(self.store_id))
-            directory.finish()
+            directory.finish("leveldb/CURRENT")
             self._head, self._last_time_ns = self._find_last()
             undo.pop_all()
 
@@ -178,6 +178,9 @@ class LevelDBBackend(BlockBackend):
         self._db.write(entries, sync=True)
         last = records[-1].event
         self._head, self._last_time_ns = last.position, last.recorded_at_ns
+
+    def confirm(self) -> None:
+        self._directory.confirm()
 
     def settle(self) -> None:
         pass  # A commit leaves nothing to do.

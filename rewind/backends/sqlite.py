@@ -176,7 +176,7 @@ class SQLiteBackend(Backend):
             # that the disk takes writes before anybody relies on it.
             self._db.execute("UPDATE store SET openings = openings + 1")
         sync_directory(directory.path)
-        directory.finish()
+        directory.finish("events.sqlite", "events.sqlite-wal")
 
     def _check_identity(self) -> None:
         ids = self._db.execute("SELECT id FROM store").fetchall()
@@ -278,6 +278,9 @@ class SQLiteBackend(Backend):
             crc32(record.encoded),
             record.encoded,
         )
+
+    def confirm(self) -> None:
+        self._directory.confirm()
 
     def settle(self) -> None:
         pass  # A commit leaves nothing to do.

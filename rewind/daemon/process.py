@@ -49,6 +49,7 @@ def serve(settings: Settings) -> int:
     tell_systemd("READY=1")
     try:
         server.run(_stopping)
+        store.backend.confirm()
     except StoreError as error:
         # Nothing more may be acknowledged, and the store must not be touched again, not even closed.
         logger.critical("stopped by the store, which acknowledged nothing since: %s", error)

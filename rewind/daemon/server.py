@@ -230,7 +230,12 @@ class Server:
         """How long nothing is due; None: not before something arrives."""
         if self._reads.busy:
             return 0
-        clocks = (self._reads.due_s(), self._feeds.next_heartbeat(), self._notices.due_s())
+        clocks = (
+            self._store.due_s(),
+            self._reads.due_s(),
+            self._feeds.next_heartbeat(),
+            self._notices.due_s(),
+        )
         due = [s for s in clocks if s is not None]
         return max(0, int((min(due) - time.monotonic()) * 1000) + 1) if due else None
 

@@ -53,6 +53,7 @@ ROOM_AGAIN_S = 10  # When space is short, small appends fit and large ones do no
 CLOCK_BEHIND_S = 1.0  # A clock that is set by the network goes back by less, often.
 CATCH_UP_EVENTS = 1_000  # a page of what another committed takes a few milliseconds
 CATCH_UP_BYTES = 4 * 1024 * 1024
+CONFIRM_S = 1.0  # For so long at most are appends acknowledged whose files were deleted.
 DAMAGES_LOGGED_MAX = 100  # a store with more is beyond what a log can list
 
 log = logging.getLogger("rewind")
@@ -85,6 +86,7 @@ class Store:
         self._refused_full = 0  # So many appends were refused since there was no room.
         self._refused_last_ns = 0
         self._clock_is_behind = False
+        self._confirm_s = 0.0  # The files are to be looked at again then.
         self._news: list[Record] = []  # They are durable, and append has not returned them.
         self._damages: set[str] = set()  # These are in the log.
 
@@ -100,6 +102,7 @@ class Store:
         damaged is refused with ``Internal``, alone. Raises a ``StoreError`` when the commit failed:
         then nothing may be acknowledged, and the process must end.
         """
+        self._confirm_now_and_then()
         outcomes = self._commit(appends)
         records, self._news = self._news, []
         return outcomes, records
@@ -192,6 +195,17 @@ class Store:
     def settle(self) -> None:
         """Do what acknowledgements need not wait for. Raises ``StoreFailed`` as ``append`` does."""
         self.backend.settle()
+        self._confirm_now_and_then()
+
+    def due_s(self) -> float | None:
+        """When ``settle`` has something to do even if nothing was appended; None: never."""
+        return None if self.backend.path is None else self._confirm_s
+
+    def _confirm_now_and_then(self) -> None:
+        """Raise ``StoreFailed`` when the files are gone; they are looked at every CONFIRM_S."""
+        if (now_s := time.monotonic()) >= self._confirm_s:
+            self.backend.confirm()
+            self._confirm_s = now_s + CONFIRM_S
 
     def _full(self, records: Sequence[Record]) -> StorageFull | None:
         """The refusal if these records might not fit; None if they do."""

@@ -76,7 +76,7 @@ class LogBackend(BlockBackend):
             self._keys, coverage = self._open_index(directory, index or default_scheme())
             undo.callback(self._keys.close)
             self._begin_use(coverage)
-            directory.finish()
+            directory.finish(str(self._segments.file(1)))
             undo.pop_all()
 
     def _begin_use(self, coverage: _Coverage) -> None:
@@ -192,6 +192,9 @@ class LogBackend(BlockBackend):
         coverage = self._coverage_entry(_Coverage(last.position, *self._segments.end()))
         self._keys.write_later(lambda: [*self._entries(records, append_ids, addresses), coverage])
         self._head, self._last_time_ns = last.position, last.recorded_at_ns
+
+    def confirm(self) -> None:
+        self._directory.confirm()
 
     def settle(self) -> None:
         self._keys.settle()
