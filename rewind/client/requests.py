@@ -151,12 +151,10 @@ class Call(msgspec.Struct, Generic[T], eq=False):
 
     def unavailable(self, what: str) -> Unavailable:
         """The error of a call whose time is up: what is known, and what to do."""
-        advice = f"is the daemon running? try: rewind info -e {self.where}"
+        advice = "is the daemon running?"
         if self.command == b"APPEND":
             with_what = "the same append_id" if self.append_id else "the same event ids"
-            advice += (
-                f". The append may have been stored; sending it again with {with_what} is safe"
-            )
+            advice += f" The append may have been stored; sending it again with {with_what} is safe"
         return Unavailable(f"{what}: {advice}", self.append_id)
 
     def result(self) -> Reply:

@@ -136,7 +136,7 @@ def test_unavailable_carries_append_id() -> None:
         with pytest.raises(rewind.Unavailable, match="same event ids is safe") as failed:
             client.append("s", event(id=id))
         assert failed.value.append_id is None
-        with pytest.raises(rewind.Unavailable, match="rewind info") as failed:
+        with pytest.raises(rewind.Unavailable, match="is the daemon running") as failed:
             client.head()
         assert failed.value.append_id is None
 
