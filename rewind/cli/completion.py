@@ -7,10 +7,12 @@ runs.
 from __future__ import annotations
 
 import os
+import sys
 
 import click
 
-from rewind.cli.terminal import emit
+from rewind.cli.options import example
+from rewind.cli.terminal import encoded
 
 COMPLETE = "_REWIND_COMPLETE"  # the script asks with this variable; Click prescribes its form
 
@@ -25,14 +27,18 @@ def answer_shell(commands: click.Command) -> int | None:
 
 
 @click.command(
-    epilog='For bash and zsh: eval "$(rewind completion bash)"; for fish: rewind completion fish | source'
+    epilog=example(
+        "For bash (and zsh), and for fish:",
+        'eval "$(rewind completion bash)"',
+        "rewind completion fish | source",
+    )
 )
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
     """Print a script for Tab in bash, zsh or fish.
 
-    It completes commands and options. Put the line below into ~/.bashrc, ~/.zshrc or
+    It completes commands, options and, where a daemon answers, streams. Put the line below into ~/.bashrc, ~/.zshrc or
     ~/.config/fish/config.fish.
     """
     from click.shell_completion import get_completion_class
@@ -40,7 +46,7 @@ def completion(context: click.Context, shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     script = kind(context.find_root().command, {}, "rewind", COMPLETE)
-    emit(script.source_template % script.source_vars())
+    sys.stdout.buffer.write(encoded(script.source_template % script.source_vars()))
 
 
 COMMANDS = (completion,)

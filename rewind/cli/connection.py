@@ -9,10 +9,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
-
 import rewind
-from rewind.cli.options import SECONDS, TEXT, Function
+from rewind.cli.options import SECONDS, TEXT, Function, option
 from rewind.daemon import DEFAULT_INCOMING
 from rewind.errors import BadConfiguration, StoreForeign
 
@@ -22,7 +20,7 @@ TIMEOUT_S = 5  # a daemon answers in milliseconds; one that restarts is mostly b
 def connection_options(command: Function) -> Function:
     """Give a command the options that say where the store is, and how long to wait for it."""
     return endpoint_option(
-        click.option(
+        option(
             "--timeout",
             envvar="REWIND_TIMEOUT",
             show_envvar=True,
@@ -37,7 +35,7 @@ def connection_options(command: Function) -> Function:
 
 def endpoint_option(command: Function) -> Function:
     """Give a command the option that says where the store is."""
-    return click.option(
+    return option(
         "-e",
         "--endpoint",
         envvar="REWIND_ENDPOINT",
@@ -51,11 +49,14 @@ def endpoint_option(command: Function) -> Function:
 
 
 @contextlib.contextmanager
-def client_at(where: str, timeout: float, creates: bool = False) -> Iterator[rewind.Client]:
+def client_at(
+    where: str, timeout: float, writes: bool = False, creates: bool = False
+) -> Iterator[rewind.Client]:
     """A client of the daemon at an endpoint, or of a store opened in this process.
 
-    Only a command that ``creates`` may make a store where none is. Raises what says why there is no
-    client: ``BadConfiguration``, ``StoreForeign`` or another ``StoreError``.
+    Only a command that ``writes`` may make a store where none is: one that a URL names the kind of,
+    or at a bare path one that ``creates`` asks for. Raises what says why there is no client:
+    ``BadConfiguration``, ``StoreForeign`` or another ``StoreError``.
     """
     import logging
 
@@ -65,7 +66,7 @@ def client_at(where: str, timeout: float, creates: bool = False) -> Iterator[rew
     if "://" in where and not is_store_url(where):
         client = rewind.connect(where, timeout=timeout)
     else:
-        _check_store(where, creates)
+        _check_store(where, writes, creates)
         client = rewind.open(where)
     try:
         yield client
@@ -73,7 +74,7 @@ def client_at(where: str, timeout: float, creates: bool = False) -> Iterator[rew
         client.close()
 
 
-def _check_store(url: str, creates: bool) -> None:
+def _check_store(url: str, writes: bool, creates: bool) -> None:
     """Raise before a mistyped endpoint or path would become a new store."""
     from rewind.backends import is_store_url
     from rewind.backends.directory import scheme_of
@@ -82,7 +83,10 @@ def _check_store(url: str, creates: bool) -> None:
     if without_transport(url):
         raise BadConfiguration(f"{url}: write tcp://{url} for a daemon, ./{url} for a path")
     path = url.partition(":")[2] if is_store_url(url) else url
-    if creates or not path or (":" in path and path == url):
+    if (writes and (creates or path != url)) or not path or (":" in path and path == url):
         return
     if scheme_of(Path(path)) is None:
-        raise StoreForeign(f"{path} holds no store; `rewind append` and `rewind serve` create one")
+        way = "misspelt? `rewind append` and `rewind serve` create one"
+        if writes:
+            way = f"misspelt? To create one there, add --create, or write its kind: sqlite:{path}"
+        raise StoreForeign(f"{path} holds no store: {way}")

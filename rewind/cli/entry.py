@@ -17,6 +17,8 @@ import click
 
 from rewind import daemon
 from rewind.cli import about, append, completion, demo, read, serve
+from rewind.cli.escape import escape
+from rewind.cli.options import example
 from rewind.cli.serve import given_options, run_daemon, serve_options
 from rewind.cli.terminal import complain, forget_stdout, open_standard_files
 from rewind.errors import RewindError, Unavailable
@@ -43,6 +45,8 @@ def run() -> int:
         sys.stdout.flush()
         return code
     except click.ClickException as error:
+        # It quotes what was on the command line. Click has no other way to say what is shown.
+        error.message = escape(error.message)  # type: ignore[misc]
         error.show()
         return error.exit_code
     except KeyboardInterrupt:
@@ -51,7 +55,8 @@ def run() -> int:
         forget_stdout()  # its reader has what it wanted
         return 0
     except RewindError as error:
-        complain(str(error))
+        for text in (str(error), *getattr(error, "__notes__", ())):
+            complain(text)
         if isinstance(error, Unavailable):
             complain("start a daemon with `rewind`, or name another with -e ENDPOINT")
         return error.exit_code
@@ -59,7 +64,8 @@ def run() -> int:
         complain(f"{error.filename or 'cannot read or write'}: {error.strerror or error}")
         return EXIT_IO
     except Exception:  # noqa: BLE001  anything else is a mistake in Rewind, and has to say so
-        traceback.print_exc()
+        for line in traceback.format_exc().splitlines():
+            print(escape(line), file=sys.stderr)
         complain(
             f"this is a mistake in Rewind {__version__}: please report it with the lines above"
         )
@@ -88,7 +94,7 @@ class Commands(click.Group):
     cls=Commands,
     invoke_without_command=True,
     context_settings={"auto_envvar_prefix": "REWIND", "help_option_names": ["-h", "--help"]},
-    epilog="Start one: rewind --store my-events. Try it: rewind demo.",
+    epilog=example("Start one, or see what it does:", "rewind --store my-events", "rewind demo"),
 )
 @serve_options
 @click.version_option(__version__, prog_name="rewind", message="%(prog)s %(version)s", allow_from_autoenv=False)  # fmt: skip

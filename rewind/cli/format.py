@@ -1,4 +1,4 @@
-"""Events as text, both ways: JSON lines, lines for people, times.
+"""JSON lines, both ways: what a command prints for programs, and what ``append --json`` takes.
 
 A JSON line holds everything an event is, so a store can be written out, looked through with other
 tools and read in again::
@@ -6,37 +6,34 @@ tools and read in again::
     {"position":1,"recorded_at":"2025-11-23T10:00:00.123456789Z","id":"...","stream":"order-1",
      "version":1,"type":"placed","tags":[],"metadata":{},"data":"..."}
 
-``data`` is text where the bytes are UTF-8, else ``data_base64`` takes its place. A line for people
-is shortened and escaped, and cannot be read back. Neither ever carries a control character: what a
-stranger appended must not drive the terminal of the one who looks.
+``data`` is text where the bytes are UTF-8, else ``data_base64`` takes its place. ``data_json``
+beside it is the same data as the JSON value it is, where that is asked for and the event's
+``content_type`` says JSON.
 
-Nothing here knows Click or a socket. How lines become appends is in lines.py.
+Nothing here knows Click or a socket. Lines for people are in text.py, how lines become appends is in
+lines.py.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import re
 import uuid
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
-import rewind
+from rewind.cli.escape import escape_json
+from rewind.cli.times import time_text
 from rewind.errors import BadRequest
-from rewind.events import INT_MAX, AppendEvent, Event
+from rewind.events import AppendEvent, Event, NewEvent
 
-SHOWN_CHARACTERS = 100  # an event's data is cut here, so that the event fits on a line or two
-_UTF8_BYTES_MAX = 4  # a character has at most four bytes
-AGE_DAYS_MAX = 366_000  # a thousand years go back further than any clock
-
-# --- JSON lines ---------------------------------------------------------------
+# --- printed --------------------------------------------------------------------
 
 
-def json_line(event: Event) -> bytes:
-    """The event as one line of JSON, its end included."""
+def json_line(event: Event, decode: bool = False) -> bytes:
+    """The event as one line of JSON, its end included. ``decode`` adds ``data_json``."""
     fields: dict[str, Any] = {
         "position": event.position,
         "recorded_at": time_text(event.recorded_at_ns),
@@ -51,20 +48,39 @@ def json_line(event: Event) -> bytes:
         fields["data"] = event.data.decode()
     except UnicodeDecodeError:
         fields["data_base64"] = base64.b64encode(event.data).decode()
+    if decode and _says_json(event) and _is_json(event.data):
+        # The bytes are put in as they are, so that no number changes. A line's end can only stand
+        # between two values, where a space does as well.
+        fields["data_json"] = msgspec.Raw(re.sub(rb"\s", b" ", event.data))
     return json_text(fields) + b"\n"
 
 
 def json_text(value: Any) -> bytes:
-    """``value`` as JSON in UTF-8, without a control character anywhere."""
+    """``value`` as JSON in UTF-8, everything unprintable escaped."""
     encoded = msgspec.json.encode(value)
-    if b"\x7f" not in encoded and b"\xc2" not in encoded:
+    if encoded.isascii() and b"\x7f" not in encoded:
         return encoded
-    # JSON asks for escapes below U+0020 only, but U+009B begins an escape sequence as well. These
-    # bytes stand inside of strings only, where an escape may take their place.
-    return _HIGH_CONTROL.sub(lambda match: b"\\u00" + match[0][-1:].hex().encode(), encoded)
+    return escape_json(encoded.decode()).encode()
 
 
-_HIGH_CONTROL = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
+def _says_json(event: Event) -> bool:
+    content_type = event.metadata.get("content_type")
+    if not isinstance(content_type, str):
+        return False
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind == "application/json" or kind.endswith("+json")
+
+
+def _is_json(data: bytes) -> bool:
+    """Whether ``append --json`` would take the data as a value."""
+    try:
+        _decode_json(data.decode())
+    except (ValueError, BadRequest, RecursionError):
+        return False
+    return True
+
+
+# --- taken ----------------------------------------------------------------------
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -76,13 +92,11 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     metadata: dict[str, Any] = {}
     data: str | None = None
     data_base64: str | None = None
+    data_json: Any = msgspec.UNSET
     id: str | None = None
     position: Any = None
     version: Any = None
     recorded_at: Any = None
-
-
-_decode_line = msgspec.json.Decoder(_Line).decode
 
 
 def parse_line(line: bytes, default_stream: str | None) -> AppendEvent:
@@ -92,20 +106,51 @@ def parse_line(line: bytes, default_stream: str | None) -> AppendEvent:
     event in writes its own.
     """
     try:
-        fields = _decode_line(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        fields = _fields_of(line.decode())
+    except (ValueError, RecursionError, BadRequest) as error:
         raise BadRequest(f"not an event in JSON: {_plain(error)}") from error
     stream = fields.stream if fields.stream is not None else default_stream
     if stream is None:
         raise BadRequest("it names no stream, and none was given as STREAM")
+    data, defaults = _data_of(fields)
+    metadata = {key: value for key, value in fields.metadata.items() if not key.startswith("$")}
     return AppendEvent(
-        _id_of(fields.id),
-        stream,
-        fields.type,
-        fields.tags,
-        {key: value for key, value in fields.metadata.items() if not key.startswith("$")},
-        _data_of(fields),
+        _id_of(fields.id), stream, fields.type, fields.tags, {**defaults, **metadata}, data
     )
+
+
+def _fields_of(text: str) -> _Line:
+    value = _decode_json(text)
+    # Only an escape can make half of a surrogate pair of UTF-8.
+    if _SURROGATE.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = ascii(error.object[error.start])[1:-1]
+            raise BadRequest(
+                f"{half} is half of a surrogate pair, which no text can hold"
+            ) from error
+    return msgspec.convert(value, _Line)
+
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Raises ``BadRequest`` for a key that stands in it twice: which one is meant?"""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise BadRequest(f"the key {twice!r} stands twice in an object")
+    return value
+
+
+def _no_number(word: str) -> Any:
+    raise BadRequest(f"{word} is no number in JSON")
+
+
+_decode_json = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_number).decode
 
 
 def _plain(error: Exception) -> str:
@@ -113,9 +158,11 @@ def _plain(error: Exception) -> str:
         return "it is not UTF-8"
     if isinstance(error, RecursionError):
         return "it is nested too deep"
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at character {error.colno}"
     text = str(error)
     if "`$.data`" in text:
-        text += "; data is text: write a JSON value inside as a string"
+        text += "; data is text: write a JSON value as data_json"
     return text
 
 
@@ -126,149 +173,29 @@ def _id_of(text: str | None) -> bytes | None:
         raise BadRequest(f"id {text!r} is not a UUID") from error
 
 
-def _data_of(fields: _Line) -> bytes:
+def _data_of(fields: _Line) -> tuple[bytes, dict[str, Any]]:
+    """The data, and the metadata that its form implies."""
     if fields.data is not None and fields.data_base64 is not None:
         raise BadRequest("it has both data and data_base64")
+    data = _bytes_of(fields)
+    if fields.data_json is msgspec.UNSET:
+        return data or b"", {}
+    if data is None:
+        try:
+            event = NewEvent.from_json(fields.type, fields.data_json)
+        except (ValueError, TypeError) as error:
+            raise BadRequest(f"data_json cannot be written as JSON: {error}") from error
+        return event.data, dict(event.metadata)
+    # The bytes are what was stored, the value is for those who look: it may not say anything else.
+    if not _is_json(data) or _decode_json(data.decode()) != fields.data_json:
+        raise BadRequest("data and data_json differ: leave out the one that is not meant")
+    return data, {}
+
+
+def _bytes_of(fields: _Line) -> bytes | None:
     if fields.data_base64 is None:
-        return (fields.data or "").encode()
+        return None if fields.data is None else fields.data.encode()
     try:
         return base64.b64decode(fields.data_base64, validate=True)
     except ValueError as error:
         raise BadRequest(f"data_base64 is not base64: {error}") from error
-
-
-# --- lines for people ---------------------------------------------------------
-
-
-def text_line(event: Event) -> str:
-    """The event on one line: position, time, stream and version, type, tags, metadata, data."""
-    columns = [
-        f"{event.position:>8}",
-        short_time_text(event.recorded_at_ns),
-        f"{event.stream} {event.version}".ljust(20),
-        (event.type or "-").ljust(16),
-    ]
-    if event.tags:
-        columns.append("[" + " ".join(event.tags) + "]")
-    if event.metadata:
-        columns.append(json_text(event.metadata).decode())
-    columns.append(data_text(event.data))
-    return escape("  ".join(columns)).rstrip()
-
-
-def event_text(event: Event) -> str:
-    """The event, a field a line."""
-    fields = {
-        "position": str(event.position),
-        "recorded at": time_text(event.recorded_at_ns),
-        "id": str(event.id),
-        "stream": event.stream,
-        "version": str(event.version),
-        "type": event.type or "-",
-        "tags": " ".join(event.tags) or "-",
-        "metadata": json_text(event.metadata).decode(),
-        "data": data_text(event.data),
-    }
-    return fields_text(fields)
-
-
-def info_text(info: rewind.Info) -> str:
-    """What a store says of itself, a field a line."""
-    fields = {
-        "release": f"{info.release}, protocol {info.protocol}",
-        "store": f"{info.store_id}, {info.backend}",
-        "head": str(info.head),
-        "durability": info.durability,
-        "insecure": "yes" if info.insecure else "no",
-    }
-    fields |= {name: " ".join(bound) or "off" for name, bound in info.endpoints.items()}
-    fields |= {name.replace("_", " "): f"at most {limit}" for name, limit in info.limits.items()}
-    return fields_text(fields)
-
-
-def fields_text(fields: Mapping[str, str]) -> str:
-    """``name  value`` lines, aligned and escaped."""
-    width = max(map(len, fields))
-    return "\n".join(f"{name:<{width}}  {escape(value)}".rstrip() for name, value in fields.items())
-
-
-def data_text(data: bytes) -> str:
-    """The data as text; long data is its beginning and its size."""
-    text = data[: SHOWN_CHARACTERS * _UTF8_BYTES_MAX].decode("utf-8", "backslashreplace")
-    if len(text) <= SHOWN_CHARACTERS and len(data) <= SHOWN_CHARACTERS * _UTF8_BYTES_MAX:
-        return text
-    return f"{text[:SHOWN_CHARACTERS]}... ({size_text(len(data))})"
-
-
-def escape(text: str) -> str:
-    """The text with everything unprintable written as Python would write it in a literal.
-
-    Unprintable are control characters and what else changes how a line looks: right-to-left
-    overrides, line separators, lone surrogates.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        character
-        if character.isprintable()
-        else character.encode("unicode_escape", "surrogatepass").decode()
-        for character in text
-    )
-
-
-def size_text(size: int) -> str:
-    """Bytes in a unit that reads well."""
-    if size < 1024:
-        return f"{size} bytes"
-    if size < 1024 * 1024:
-        return f"{size / 1024:.1f} KiB"
-    return f"{size / 1024 / 1024:.1f} MiB"
-
-
-# --- times --------------------------------------------------------------------
-
-
-def time_text(time_ns: int) -> str:
-    """RFC 3339 in UTC with nine decimals: the exact time."""
-    return (
-        f"{_EPOCH + timedelta(seconds=time_ns // 10**9):%Y-%m-%dT%H:%M:%S}.{time_ns % 10**9:09d}Z"
-    )
-
-
-def short_time_text(time_ns: int) -> str:
-    """RFC 3339 in UTC to the millisecond."""
-    return time_text(time_ns)[:23] + "Z"
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_AGE = re.compile(r"([0-9]{1,9})([smhdw])")
-_AGE_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_TIME = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?"
-    r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
-)
-
-
-def parse_time(text: str, now_ns: int) -> int:
-    """Nanoseconds since 1970 of an RFC 3339 time, or of an age such as ``10m`` before now.
-
-    A time out of bounds is the bound: 0, or ``INT_MAX`` in 2262. Raises ``ValueError``, saying what to
-    write instead.
-    """
-    if (age := _AGE.fullmatch(text)) is not None:
-        seconds = int(age[1]) * _AGE_SECONDS[age[2]]
-        if seconds <= AGE_DAYS_MAX * 86_400:
-            return max(0, now_ns - seconds * 10**9)
-    elif (time := _TIME.fullmatch(text)) is not None:
-        day, clock, decimals, zone = time.groups()
-        try:
-            moment = datetime.fromisoformat(f"{day}T{clock}{zone.upper()}")
-            since_epoch = moment - _EPOCH
-        except (ValueError, OverflowError) as error:
-            raise ValueError(f"{text!r} is not a time: {error}") from error
-        seconds = since_epoch.days * 86_400 + since_epoch.seconds
-        time_ns = seconds * 10**9 + int((decimals or "").ljust(9, "0"))
-        return min(max(0, time_ns), INT_MAX)
-    raise ValueError(
-        f"{text!r} is not a time: write 2025-11-23T10:38:00Z, or an age such as 30s, 10m, 2h, 3d, 1w"
-    )

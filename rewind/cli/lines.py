@@ -7,7 +7,9 @@ that is still running is stored as it is written.
 Each append is all or nothing; the whole import is not. It stops at the first line that cannot be
 stored, with everything in front of it stored. Repeating it is harmless where the lines carry an
 ``id``, however they were cut into appends the first time: an append of which only some events are
-known is error as a conflict, and then tried again in halves.
+known is refused as a conflict, and then tried again in halves. An append id for the whole gives every
+line without an id one that follows from its number, so that such an import can be repeated as well.
+It is not given by default: an id that is not the store's own costs time, and room in the index.
 
 Nothing here knows Click. The form of a line is in format.py.
 """
@@ -18,6 +20,8 @@ import os
 import select
 import uuid
 from collections.abc import Callable, Iterator
+
+import msgspec
 
 import rewind
 from rewind.checks import check_event
@@ -30,6 +34,9 @@ APPEND_EVENTS_MAX = 500  # one sync costs little for each of 500, and halves of 
 APPEND_LINES_BYTES_MAX = 1024 * 1024  # a commit takes a few milliseconds, and memory stays small
 READ_BYTES = 256 * 1024  # the input is read in pieces of this size
 LINE_BYTES_MAX = 6 * REQUEST_BYTES_MAX  # JSON may write each byte of the largest event as \u00XX
+BYTE_ORDER_MARK = (
+    b"\xef\xbb\xbf"  # some editors begin a file of UTF-8 with it; it is no part of the text
+)
 
 Line = tuple[int, AppendEvent]  # a line is its number in the input and the event in it
 
@@ -38,8 +45,8 @@ class Import:
     """One run over an input, which knows how far it came.
 
     ``appended_events`` counts those stored by this run, ``duplicate_events`` those that were stored
-    before it. Everything up to ``line`` is stored. ``position`` is the position of the last event that
-    this run appended, 0 if there is none.
+    before it. Everything up to ``line`` is stored; what follows up to ``sent_line`` was sent and not
+    answered. ``position`` is the position of the last event that this run appended, 0 if there is none.
     """
 
     def __init__(
@@ -48,16 +55,19 @@ class Import:
         *,
         stream: str | None,
         expected_version: int | None,
+        append_id: uuid.UUID | None,
         event_bytes_max: int,
         progress: Callable[[int, int], None],
     ) -> None:
         self.appended_events = 0
         self.duplicate_events = 0
         self.line = 0
+        self.sent_line = 0
         self.position = 0
         self._client = client
         self._stream = stream
         self._expected_version = expected_version
+        self._append_id = append_id
         self._event_bytes_max = event_bytes_max
         self._progress = progress
         self._lines: list[Line] = []
@@ -74,6 +84,8 @@ class Import:
                 continue
             number += 1
             self._read_bytes += len(line) + 1
+            if number == 1:
+                line = line.removeprefix(BYTE_ORDER_MARK)
             if line.strip():
                 self._add(number, line)
         self._flush()
@@ -83,6 +95,8 @@ class Import:
             if len(line) > LINE_BYTES_MAX:
                 raise TooLarge(f"it is longer than {LINE_BYTES_MAX} bytes")
             event = parse_line(line, self._stream)
+            if self._append_id is not None:
+                event = _with_id(event, uuid.uuid5(self._append_id, str(number)))
             check_event(event, 0, self._event_bytes_max)
         except (BadRequest, TooLarge) as error:
             # Lines in front of a bad one are stored, so that its number says where to go on.
@@ -103,12 +117,13 @@ class Import:
         lines, self._lines, self._lines_bytes = self._lines, [], 0
         if self._lines_ids:
             self._lines_ids = set()
-            lines = [(number, _with_id(event)) for number, event in lines]
+            lines = [(number, _with_id(event, uuid.uuid4())) for number, event in lines]
         if lines:
             self._append(lines)
             self._progress(self.appended_events + self.duplicate_events, self._read_bytes)
 
     def _append(self, lines: list[Line]) -> None:
+        self.sent_line = lines[-1][0]
         try:
             appended = self._send(lines)
         except (BadRequest, IdConflict, TooLarge) as error:
@@ -141,13 +156,9 @@ def new_event(event: AppendEvent) -> NewEvent:
     return NewEvent(event.type, event.data, id=event.id, tags=event.tags, metadata=event.metadata)
 
 
-def _with_id(event: AppendEvent) -> AppendEvent:
-    """The event, with an id. An append has ids for all its events or for none."""
-    if event.id is not None:
-        return event
-    return AppendEvent(
-        uuid.uuid4().bytes, event.stream, event.type, event.tags, event.metadata, event.data
-    )
+def _with_id(event: AppendEvent, id: uuid.UUID) -> AppendEvent:
+    """The event, with this id if it has none. An append has ids for all its events or for none."""
+    return event if event.id is not None else msgspec.structs.replace(event, id=id.bytes)
 
 
 def _at_line(number: int, error: BadRequest | IdConflict | TooLarge) -> Exception:

@@ -2,6 +2,7 @@
 
 Click reads them all, with their variables ``REWIND_<COMMAND>_<OPTION>``. The options that say where
 the store is are in connection.py, the daemon's in serve.py. Next: read.py, which uses most of them.
+Every option of a command is made by ``option``, so that all are refused in the same words.
 """
 
 from __future__ import annotations
@@ -10,16 +11,78 @@ import contextlib
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from rewind.checks import check_seconds
 from rewind.errors import BadRequest
 from rewind.events import INT_MAX, NO_STREAM, STREAM_EXISTS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+# --- options --------------------------------------------------------------------
+
+
+class Option(click.Option):
+    """An option that is refused in words that lead to the mistake.
+
+    Given twice, it is refused, unless it is there to be repeated: Click would let the last one win.
+    A wrong value that comes from a variable is blamed on that variable.
+    """
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        if self.multiple or self.is_flag:
+            super().add_to_parser(parser, ctx)
+        else:
+            parser.add_option(obj=self, opts=self.opts, dest=self.name, action="append", nargs=1)
+
+    def consume_value(
+        self, ctx: click.Context, opts: Mapping[str, Any]
+    ) -> tuple[Any, ParameterSource]:
+        given = opts.get(str(self.name))
+        if isinstance(given, list) and not self.multiple:
+            if len(given) > 1 and not ctx.resilient_parsing:
+                raise click.UsageError(
+                    f"{self.opts[-1]} is given {len(given)} times and can be given once: {_list(given)}",
+                    ctx,
+                )
+            opts = {**opts, str(self.name): given[-1]}
+        return super().consume_value(ctx, opts)
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        if (
+            ctx is not None
+            and ctx.get_parameter_source(str(self.name)) is ParameterSource.ENVIRONMENT
+        ):
+            return f"the variable {self.variable(ctx)}"
+        return " / ".join(f"'{name}'" for name in self.opts)
+
+    def variable(self, ctx: click.Context) -> str:
+        """The variable that sets this option."""
+        if isinstance(self.envvar, str):
+            return self.envvar
+        return f"{ctx.auto_envvar_prefix}_{self.name}".upper()
+
+
+def _list(values: list[str]) -> str:
+    return ", ".join(map(repr, values))
+
+
+def option(*names: str, **settings: Any) -> Callable[[Function], Function]:
+    """An option of a command, as ``click.option`` makes one."""
+    return click.option(*names, cls=Option, **settings)
+
+
+def example(text: str, *commands: str) -> str:
+    """The end of a command's help: commands that no terminal breaks."""
+    lines = "\n".join(f"  {command}" for command in commands)
+    return f"\b\n{text}\n{lines}"
+
 
 # --- values ---------------------------------------------------------------------
 
@@ -62,10 +125,38 @@ def _number(value: str) -> int:
     return int(value)
 
 
-def _since(value: str) -> int:
-    from rewind.cli.format import parse_time
+class _Name(Parsed):
+    """The name of a stream, or its beginning. Tab offers those of the daemon that ``-e`` leads to."""
 
-    return parse_time(value, time.time_ns())
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from rewind.cli.names import offered
+
+        names = offered(ctx.params.get("endpoint") or "", incomplete)
+        return [CompletionItem(name) for name in names]
+
+
+class _Since(click.ParamType[Any]):
+    """A time or an age as nanoseconds since 1970. ``--local`` is read before it."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from rewind.cli.times import parse_time
+
+        local = ctx is not None and ctx.meta.get(_LOCAL, False)
+        try:
+            return parse_time(value, time.time_ns(), None if local else UTC)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+_LOCAL = "rewind.local"
+
+
+def _keep_local(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    ctx.meta[_LOCAL] = value
 
 
 def _expected_version(value: str) -> int:
@@ -92,8 +183,9 @@ def _id_or_position(value: str) -> uuid.UUID | int:
 
 
 TEXT = Parsed("text", _text)
+NAME = _Name("text", _text)
 SECONDS = Parsed("seconds", _seconds)
-SINCE = Parsed("time", _since)
+SINCE = _Since()
 EXPECTED = Parsed("version", _expected_version)
 METADATA = Parsed("metadata", _metadata)
 ID_OR_POSITION = Parsed("id", _id_or_position)
@@ -108,16 +200,17 @@ def filter_options(command: Function) -> Function:
     """Give a command the options that say which events."""
     for decorate in reversed(
         (
-            click.option("-s", "--stream", type=TEXT, metavar="S", help="Only this stream."),
-            click.option(
-                "--prefix", type=TEXT, default="", metavar="P", help="Only streams beginning so."
-            ),
-            click.option("--type", type=TEXT, multiple=True, metavar="T",
-                          help="Only this type; repeat for any of several."),
-            click.option("--tag", type=TEXT, multiple=True, metavar="T",
-                          help="Only with this tag; repeat for all of several."),
-            click.option("--since", type=SINCE, metavar="TIME|AGE",
-                          help="Only recorded since: 2025-11-23T10:00:00Z, or 10m ago (s m h d w)."),
+            option("-s", "--stream", type=NAME, metavar="S", help="Only this stream."),
+            option("--prefix", type=NAME, default="", metavar="P", help="Only streams beginning so."),
+            option("--type", type=TEXT, multiple=True, metavar="T",
+                   help="Only this type; repeat for any of several."),
+            option("--tag", type=TEXT, multiple=True, metavar="T",
+                   help="Only with this tag; repeat for all of several."),
+            option("--since", type=SINCE, metavar="TIME|AGE",
+                   help="Only recorded since: 2025-11-23T10:00:00Z, '2025-11-23 10:00', 2025-11-23, "
+                        "today, yesterday; or 10m, 1h30m ago (s m h d w)."),
+            option("--local", is_flag=True, is_eager=True, expose_value=False, callback=_keep_local,
+                   help="A time without a zone is local, not UTC."),
         )
     ):  # fmt: skip
         command = decorate(command)
@@ -125,16 +218,38 @@ def filter_options(command: Function) -> Function:
 
 
 def count_option(text: str) -> Callable[[Function], Function]:
-    """The option that says how many events; ``text`` is its line of help."""
-    return click.option("-n", "--limit", type=NUMBER, metavar="N", help=text)
+    """The option that says how many; ``text`` is its line of help."""
+    return option("-n", "--limit", type=NUMBER, metavar="N", help=text)
 
 
-def format_option(*formats: str) -> Callable[[Function], Function]:
-    """The option that chooses one of these formats; the first is the default."""
-    return click.option(
+TEXT_FORMAT, JSON_FORMAT = "text", "jsonl"
+
+
+def format_option(command: Function) -> Function:
+    """Give a command the option that chooses for whom it prints: ``TEXT_FORMAT`` or ``JSON_FORMAT``.
+
+    ``json`` and ``jsonl`` are one, so that nobody has to know which command prints one line.
+    """
+    return option(
         "--format",
-        type=click.Choice(formats),
-        default=formats[0],
+        type=click.Choice((TEXT_FORMAT, JSON_FORMAT, "json")),
+        callback=lambda ctx, param, value: JSON_FORMAT if value == "json" else value,
+        default=TEXT_FORMAT,
         show_default=True,
         help="For people, or for programs.",
-    )
+    )(command)
+
+
+def decode_option(command: Function) -> Function:
+    """Give a command the option that adds data as the JSON value it is."""
+    return option(
+        "--decode",
+        is_flag=True,
+        help="With --format jsonl: add data_json, the data as a value, where content_type is JSON.",
+    )(command)
+
+
+def refuse_decoded_text(decode: bool, format: str) -> None:
+    """Raise a usage error for ``--decode`` with a format that has no place for it."""
+    if decode and format != JSON_FORMAT:
+        raise click.UsageError("--decode goes with --format jsonl")

@@ -1,117 +1,227 @@
 """``rewind read``, ``tail`` and ``show``: they print events, as text or as JSON lines.
 
-What an event looks like in print is in format.py, where it is printed to is in terminal.py.
+What an event looks like in print is in text.py and format.py, where it is printed to is in
+terminal.py. What is read in front of damage is damage.py's to say.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import click
 
 import rewind
 from rewind.cli.connection import client_at, connection_options
-from rewind.cli.format import event_text, json_line, text_line
+from rewind.cli.damage import DAMAGED, good_events
+from rewind.cli.format import json_line
+from rewind.cli.names import near
 from rewind.cli.options import (
     ID_OR_POSITION,
+    JSON_FORMAT,
     NUMBER,
     count_option,
+    decode_option,
+    example,
     filter_options,
     format_option,
+    option,
+    refuse_decoded_text,
 )
-from rewind.cli.terminal import emit, encoded, stdout_has_no_reader
+from rewind.cli.terminal import complain, encoded, look, stdout_has_no_reader
+from rewind.cli.text import event_text, text_line
 from rewind.errors import UnknownEvent
 from rewind.events import INT_MAX, Event
 
 STDOUT_LOOK_S = 1.0  # a quiet tail looks once a second whether anybody still reads what it prints
 
+Filters = dict[
+    str, Any
+]  # what read, tail and ``rewind.Client`` call alike: prefix, types, tags, since
 
-@click.command(epilog="The last ten of a stream: rewind read -s order-1 --backwards -n 10")
+
+@click.command(
+    epilog=example("The last ten of a stream:", "rewind read -s order-1 --backwards -n 10")
+)
 @filter_options
-@click.option("--after", type=NUMBER, default=0, metavar="N",
-               help="Only after this position; with --stream, this version.")  # fmt: skip
-@click.option("--until", type=NUMBER, metavar="N", help="Only up to this one.")
-@click.option("--backwards", is_flag=True, help="The newest first.")
+@option("--after", type=NUMBER, default=0, metavar="N",
+        help="Only after this position; with --stream, this version.")  # fmt: skip
+@option("--until", type=NUMBER, metavar="N", help="Only up to this one.")
+@option("--backwards", is_flag=True, help="The newest first.")
 @count_option("At most so many.")
-@format_option("text", "jsonl")
+@format_option
+@decode_option
 @connection_options
 def read(
     endpoint: str,
     timeout: float,
     format: str,
+    decode: bool,
     stream: str | None,
-    prefix: str,
-    type: tuple[str, ...],
-    tag: tuple[str, ...],
-    **query: Any,
+    after: int,
+    until: int | None,
+    limit: int | None,
+    backwards: bool,
+    **filters: Any,
 ) -> None:
     """Print the events stored now, and end."""
-    _refuse_both(stream, prefix)
-    query.update(types=type, tags=tag)
+    refuse_decoded_text(decode, format)
+    filters = _filters(stream, **filters)
     with client_at(endpoint, timeout) as client:
-        if stream is None:
-            events = client.read(prefix=prefix, **query)
-        else:
-            events = client.read_stream(stream, **query)
-        line = _line_of(format)
-        for event in events:
+        printed = 0
+        line = _line_of(format, decode)
+        for event in _events(client, stream, filters, after, until, limit, backwards):
             sys.stdout.buffer.write(line(event))
+            printed += 1
+        if not printed and limit != 0:
+            _hint_at_names(client, stream, filters.get("prefix", ""))
+
+
+def _events(
+    client: rewind.Client,
+    stream: str | None,
+    filters: Filters,
+    after: int,
+    until: int | None,
+    limit: int | None,
+    backwards: bool,
+) -> Iterator[Event]:
+    """The events asked for; those in front of damage are among them, whatever page they are in."""
+    read = _read_of(client, stream, filters)
+    number = _number_of(stream)
+    given = 0
+    try:
+        for event in read(after=after, until=until, limit=limit, backwards=backwards):
+            yield event
+            given += 1
+            if backwards:
+                until = number(event) - 1
+            else:
+                after = number(event)
+    except DAMAGED:
+        newest = _newest(client, stream)
+        rest = good_events(
+            lambda low, high: read(after=low, until=high, backwards=backwards),
+            after,
+            newest if until is None else min(until, newest),
+            backwards,
+        )
+        yield from itertools.islice(rest, None if limit is None else limit - given)
+
+
+def _read_of(
+    client: rewind.Client, stream: str | None, filters: Filters
+) -> Callable[..., Iterator[Event]]:
+    def read(**range: Any) -> Iterator[Event]:
+        if stream is None:
+            return client.read(**filters, **range)
+        return client.read_stream(stream, **filters, **range)
+
+    return read
+
+
+def _number_of(stream: str | None) -> Callable[[Event], int]:
+    """What an event's place is called where a stream is given or not."""
+    return (lambda event: event.position) if stream is None else (lambda event: event.version)
+
+
+def _filters(stream: str | None, type: Any, tag: Any, **filters: Any) -> Filters:
+    if stream is None:
+        return {"types": type, "tags": tag, **filters}
+    if filters.pop("prefix"):
+        raise click.UsageError("give --stream or --prefix, not both")
+    return {"types": type, "tags": tag, **filters}
+
+
+def _hint_at_names(client: rewind.Client, stream: str | None, prefix: str) -> None:
+    """Say on stderr that a name is perhaps misspelt, if nothing has it."""
+    if stream is not None and _newest(client, stream) == 0:
+        names = ", ".join(map(repr, near(client, stream)))
+        there = f"near it: {names}" if names else "`rewind streams` lists those there are"
+        complain(f"there is no stream {stream!r}; {there}")
+    elif prefix and next(iter(client.streams(prefix)), None) is None:
+        complain(f"no stream begins with {prefix!r}; `rewind streams` lists those there are")
 
 
 @click.command(
-    epilog="Copy events as they come: rewind tail --format jsonl | rewind append --json -e other-store"
+    epilog=example(
+        "Copy events as they come:",
+        "rewind tail --format jsonl | rewind append --json -e sqlite:copy",
+    )
 )
 @filter_options
-@click.option("--after", type=NUMBER, metavar="N",
-               help="From after this position (with --stream, this version), not from now.")  # fmt: skip
+@option("--after", type=NUMBER, metavar="N",
+        help="From after this position (with --stream, this version), not from now.")  # fmt: skip
 @count_option("End after so many.")
-@format_option("text", "jsonl")
+@format_option
+@decode_option
 @connection_options
 def tail(
     endpoint: str,
     timeout: float,
     format: str,
+    decode: bool,
     stream: str | None,
     after: int | None,
     since: int | None,
     limit: int | None,
-    prefix: str,
-    type: tuple[str, ...],
-    tag: tuple[str, ...],
+    **filters: Any,
 ) -> None:
     """Print events as they are appended, for ever."""
-    _refuse_both(stream, prefix)
+    refuse_decoded_text(decode, format)
+    filters = _filters(stream, **filters)
     if after is not None and since is not None:
         raise click.UsageError("give --after or --since, not both")
     with client_at(endpoint, timeout) as client:
         now = _newest(client, stream)  # this notices an absent daemon, even if --after was given
+        if stream is not None and now == 0:
+            _hint_at_names(client, stream, "")
         if since is not None:
             after = _before(client, stream, since, now)
         after = now if after is None else after
-        subscription = client.subscribe(
-            after=after, stream=stream, prefix=prefix, types=type, tags=tag
+        batches = _batches(client, stream, filters, after)
+        _print(batches, since or 0, INT_MAX if limit is None else limit, format, decode)
+
+
+def _batches(
+    client: rewind.Client, stream: str | None, filters: Filters, after: int
+) -> Iterator[list[Event]]:
+    """The events of a subscription as they come; those in front of damage are among them."""
+    subscription = client.subscribe(
+        after=after, stream=stream, prefix=filters.get("prefix", ""),
+        types=filters["types"], tags=filters["tags"],
+    )  # fmt: skip
+    try:
+        yield from subscription.batches(max_wait=STDOUT_LOOK_S)
+    except DAMAGED:
+        read = _read_of(client, stream, filters)
+        rest = good_events(
+            lambda low, high: read(after=low, until=high),
+            subscription.position,
+            _newest(client, stream),
         )
-        _follow(subscription, INT_MAX if limit is None else limit, _line_of(format))
+        for event in rest:
+            yield [event]
+        raise
 
 
-def _follow(subscription: rewind.Subscription, left: int, line: Callable[[Event], bytes]) -> None:
-    """Print events until none are left to print, or nobody reads them."""
+def _print(
+    batches: Iterable[list[Event]], since: int, left: int, format: str, decode: bool
+) -> None:
+    """Print events recorded since then until none are left to print, or nobody reads them."""
     if left == 0:
         return
-    for events in subscription.batches(max_wait=STDOUT_LOOK_S):
-        sys.stdout.buffer.writelines(line(event) for event in events[:left])
+    for batch in batches:
+        events = [event for event in batch if event.recorded_at_ns >= since][:left]
+        line = _line_of(format, decode)  # the terminal may have another width by now
+        sys.stdout.buffer.writelines(map(line, events))
         sys.stdout.buffer.flush()
         left -= len(events)
         if left <= 0 or stdout_has_no_reader():
             return
-
-
-def _refuse_both(stream: str | None, prefix: str) -> None:
-    if stream is not None and prefix:
-        raise click.UsageError("give --stream or --prefix, not both")
 
 
 def _newest(client: rewind.Client, stream: str | None) -> int:
@@ -123,35 +233,39 @@ def _newest(client: rewind.Client, stream: str | None) -> int:
 
 def _before(client: rewind.Client, stream: str | None, since: int, newest: int) -> int:
     """The number to read after for all events recorded since then; ``newest`` if there is none."""
-    if stream is None:
-        first = next(iter(client.read(since=since, limit=1)), None)
-        return newest if first is None else first.position - 1
-    first = next(iter(client.read_stream(stream, since=since, limit=1)), None)
-    return newest if first is None else first.version - 1
+    first = next(_read_of(client, stream, {"since": since})(limit=1), None)
+    return newest if first is None else _number_of(stream)(first) - 1
 
 
-def _line_of(format: str) -> Callable[[Event], bytes]:
-    return json_line if format == "jsonl" else lambda event: encoded(text_line(event))
+def _line_of(format: str, decode: bool) -> Callable[[Event], bytes]:
+    if format == JSON_FORMAT:
+        return lambda event: json_line(event, decode)
+    here = look()
+    return lambda event: encoded(text_line(event, here))
 
 
 @click.command()
 @click.argument("id", type=ID_OR_POSITION)
-@click.option("--data", is_flag=True, help="Its data alone, byte for byte.")
-@format_option("text", "jsonl")
+@option("--data", is_flag=True, help="Its data alone, byte for byte.")
+@format_option
+@decode_option
 @connection_options
-def show(id: uuid.UUID | int, data: bool, format: str, endpoint: str, timeout: float) -> None:
+def show(
+    id: uuid.UUID | int, data: bool, format: str, decode: bool, endpoint: str, timeout: float
+) -> None:
     """Print one event.
 
     ID is the event's id, or its position in the store.
     """
+    refuse_decoded_text(decode, format)
     with client_at(endpoint, timeout) as client:
         event = client.event(id) if isinstance(id, uuid.UUID) else _event_at(client, id)
     if data:
         sys.stdout.buffer.write(event.data)
-    elif format == "jsonl":
-        sys.stdout.buffer.write(json_line(event))
+    elif format == JSON_FORMAT:
+        sys.stdout.buffer.write(json_line(event, decode))
     else:
-        emit(event_text(event))
+        sys.stdout.buffer.write(encoded(event_text(event, look())))
 
 
 def _event_at(client: rewind.Client, position: int) -> Event:

@@ -12,10 +12,10 @@ from typing import Any
 import click
 
 from rewind import daemon
-from rewind.cli.options import Function
+from rewind.cli.options import Function, Option
 
 
-class Setting(click.Option):
+class Setting(Option):
     """A setting as an option: the help shows its variable and its default, settings.py reads them."""
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import stat
 import sys
 import time
 
-from rewind.cli.format import escape
+from rewind.cli.escape import escape
+from rewind.cli.text import NO_TERMINAL, Look, counted
 
 PROGRESS_S = 0.1  # the line of progress changes at most ten times a second
 PROGRESS_WIDTH = 40  # every text of that line is padded to this, and so overwrites the one before
@@ -21,13 +23,24 @@ PROGRESS_WIDTH = 40  # every text of that line is padded to this, and so overwri
 _ENCODING_ERRORS = "backslashreplace"
 
 
-def emit(text: str) -> None:
-    """Write a line on stdout."""
-    sys.stdout.buffer.write(encoded(text))
+def look() -> Look:
+    """What stdout shows now: colour and a width if it is a terminal, neither if it is a pipe or a file.
+
+    ``NO_COLOR`` (https://no-color.org) and a dumb terminal have no colour.
+    """
+    if not sys.stdout.isatty():
+        return NO_TERMINAL
+    colour = not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+    return Look(colour, shutil.get_terminal_size().columns)
+
+
+def emit(line: str) -> None:
+    """Write a line on stdout, escaped."""
+    sys.stdout.buffer.write(encoded(escape(line)))
 
 
 def encoded(text: str) -> bytes:
-    """A line, with its end, in the encoding of stdout; what that does not know is escaped."""
+    """Escaped text, with its end, in the encoding of stdout; what that does not know is escaped too."""
     return text.encode(sys.stdout.encoding, _ENCODING_ERRORS) + b"\n"
 
 
@@ -43,10 +56,13 @@ def announce_stdin() -> None:
 
 
 class Progress:
-    """A line on stderr that says how far an import is. It is shown on a terminal only."""
+    """A line on stderr that says how far an import is.
+
+    It is shown on a terminal, unless somebody types the input there: it would overwrite that.
+    """
 
     def __init__(self) -> None:
-        self._on = sys.stderr.isatty()
+        self._on = sys.stderr.isatty() and not sys.stdin.isatty()
         status = os.fstat(sys.stdin.fileno())
         self._total_bytes = status.st_size if stat.S_ISREG(status.st_mode) else 0
         self._shown_s = 0.0
@@ -57,7 +73,7 @@ class Progress:
             return
         self._shown_s = time.monotonic()
         share = f", {min(100, 100 * size // self._total_bytes)} %" if self._total_bytes else ""
-        self._write(f"{events} events{share}")
+        self._write(f"{counted(events, 'event')}{share}")
 
     def clear(self) -> None:
         """Empty the line, so that what is said next begins on it."""

@@ -6,6 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
 from shell import PATIENCE_S, fail, running, succeed
 
 from rewind.daemon import Settings
@@ -19,6 +20,25 @@ def test_streams_are_listed_with_their_versions_in_order(library: str) -> None:
     assert succeed("streams", "a-2", "--format", "jsonl", "-e", library) == (
         b'{"stream":"a-2","version":1}\n'
     )
+
+
+def test_streams_can_be_counted_off(library: str) -> None:
+    assert succeed("streams", "-n", "2", "-e", library).split()[1::2] == [b"a-1", b"a-2"]
+    assert succeed("streams", "a-", "-n", "1", "-e", library).split()[1::2] == [b"a-1"]
+    assert succeed("streams", "-n", "0", "-e", library) == b""
+
+
+@pytest.mark.parametrize(
+    "command", [["info"], ["streams"], ["read"], ["show", "1"], ["tail", "--after", "0", "-n", "1"]]
+)
+def test_every_command_takes_both_words_for_json(library: str, command: list[str]) -> None:
+    printed = [
+        succeed(*command, "--format", word, "-e", library).splitlines()
+        for word in ("json", "jsonl")
+    ]
+    assert printed[0] == printed[1] != []
+    assert [json.loads(line) for line in printed[0]]
+    assert "is not one of 'text', 'jsonl', 'json'" in fail(2, *command, "--format", "xml")
 
 
 def test_info_tells_store_head_durability_endpoints_and_limits(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import shutil
 import signal
 import uuid
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import DURABLE
+from hostile import unprintable
 from shell import PATIENCE_S, events, eventually, fail, run, running, succeed
 
 import rewind
@@ -52,7 +55,9 @@ def test_an_append_repeated_with_its_id_is_stored_once(at: list[str], stream: st
     once = ["append", stream, "--id", str(uuid.uuid4()), "--data", "x", *at]
     first = succeed(*once)
     assert succeed(*once) == first.rstrip() + b" (it was stored before)\n"
-    assert "known with other content" in fail(1, *once, "--data", "y")
+    assert "known with other content" in fail(
+        1, *(argument if argument != "x" else "y" for argument in once)
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,7 +66,7 @@ def test_an_append_repeated_with_its_id_is_stored_once(at: list[str], stream: st
 def test_expected_version_of_a_new_stream(
     at: list[str], stream: str, expected: str, code: int
 ) -> None:
-    done = run("append", stream, "--expected-version", expected, *at)
+    done = run("append", stream, "--data", "", "--expected-version", expected, *at)
     assert done.returncode == code
     assert (code == 0) or b"there is no stream" in done.stderr
 
@@ -72,15 +77,15 @@ def test_expected_version_of_a_new_stream(
 def test_expected_version_of_an_existing_stream(
     at: list[str], stream: str, expected: str, code: int
 ) -> None:
-    succeed("append", stream, *at)
-    done = run("append", stream, "--expected-version", expected, *at)
+    succeed("append", stream, "--data", "", *at)
+    done = run("append", stream, "--data", "", "--expected-version", expected, *at)
     assert done.returncode == code
     assert (code == 0) or b"at version 1: the append expected" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["", "$reserved", "x" * 256, "a\nb"])
 def test_a_stream_that_cannot_be_is_refused(at: list[str], name: str) -> None:
-    assert fail(1, "append", name, *at).startswith("rewind: ")
+    assert fail(1, "append", name, "--data", "", *at).startswith("rewind: ")
 
 
 def test_more_than_any_event_may_hold_is_refused_without_reading_it_all(
@@ -97,7 +102,7 @@ def contents(lines: bytes) -> list[dict[str, Any]]:
 
 
 def test_json_lines_carry_any_event_from_store_to_store(store: str, tmp_path: Path) -> None:
-    hostile = "\x00\x1b]0;x\x07\x7f\x9b31m\u202e\u2028"
+    hostile = "\ufeff\x00\x1b]0;x\x07\x7f\x9b31m\u202e\u2028"
     odd = "\u202e\u2028\ufeff"  # Types and tags take no control characters, but these.
     datas = [b"", b"text", EVERY_BYTE, hostile.encode(), b"\xed\xa0\x80", "\U0001f600".encode()]
     new_events = [
@@ -109,7 +114,7 @@ def test_json_lines_carry_any_event_from_store_to_store(store: str, tmp_path: Pa
             [(f"stream {n % 2} \u202e", event) for n, event in enumerate(new_events)]
         )
     lines = succeed("read", "--format", "jsonl", "-e", store)
-    assert not [c for c in lines.decode() if c != "\n" and (c < " " or "\x7f" <= c < "\xa0")]
+    assert unprintable(lines.decode()) == []
     copy = f"sqlite:{tmp_path / 'copy'}"
     assert b"6 events appended" in succeed("append", "--json", "-e", copy, input=lines)
     again = succeed("read", "--format", "jsonl", "-e", copy)
@@ -196,3 +201,154 @@ def test_a_restored_copy_is_brought_up_to_date_from_the_original(
         client.append("c", NewEvent("its own"))
     elsewhere = newer.splitlines()[-1].replace(b"000006", b"000009")
     assert "for position 9 alone" in fail(1, "append", "--json", "-e", copy, input=elsewhere)
+
+
+def test_empty_stdin_is_refused_and_says_what_to_write(at: list[str], stream: str) -> None:
+    said = fail(2, "append", stream, *at, input=b"")
+    assert "stdin is empty" in said and "--data ''" in said
+    assert succeed("streams", stream, *at) == b""
+    id = succeed("append", stream, "--data", "", *at).decode().split()[-1]
+    assert succeed("show", id, "--data", *at) == b""
+
+
+def test_a_last_newline_is_kept_as_every_other_byte(at: list[str], stream: str) -> None:
+    id = succeed("append", stream, *at, input=b"boiled\n").decode().split()[-1]
+    assert succeed("show", id, "--data", *at) == b"boiled\n"
+
+
+def test_what_append_says_drives_no_terminal(at: list[str]) -> None:
+    stream = f"s\u202e\u2066-{uuid.uuid4()}"
+    said = succeed("append", stream, "--data", "", *at).decode()
+    assert unprintable(said) == [] and said.startswith("s\\u202e\\u2066-")
+    listed = succeed("streams", stream, *at) + succeed("streams", stream, "--format", "jsonl", *at)
+    assert unprintable(listed.decode()) == [] and listed.count(b"\\u202e") == 2
+    assert (
+        unprintable(fail(1, "append", stream, "--data", "", "--expected-version", "7", *at)) == []
+    )
+
+
+# --- repetitions -------------------------------------------------------------------
+
+
+def repeated(said: str) -> list[str]:
+    """The arguments of the command that an error says to repeat."""
+    (command,) = re.findall(r"whatever became of it.*?: rewind (.*)", said)
+    return shlex.split(command)
+
+
+def test_an_append_repeated_with_its_append_id_is_stored_once(at: list[str], stream: str) -> None:
+    once = ["append", stream, "--append-id", str(uuid.uuid4()), "--data", "x", *at]
+    first = succeed(*once)
+    assert succeed(*once) == first.rstrip() + b" (it was stored before)\n"
+    assert "known with other content" in fail(1, *once[:-4], "--data", "y", *at)
+
+
+@pytest.mark.parametrize("data", [["--data", "it's late"], []])
+def test_an_append_that_nobody_answers_says_how_to_repeat_it(
+    at: list[str], stream: str, nobody_there: str, data: list[str]
+) -> None:
+    said = fail(69, "append", stream, "--type", "a b", *data, "-e", nobody_there, "--timeout", "0.2",
+                input=b"it's late")  # fmt: skip
+    assert ("with the same data on stdin" in said) == (not data)
+    again = repeated(said)
+    assert again[:2] == ["append", "--append-id"] and again[3:5] == [stream, "--type"]
+    again[again.index(nobody_there)] = at[1]
+    again[again.index("0.2")] = "20"
+    first = succeed(*again, input=b"it's late")
+    assert succeed(*again, input=b"it's late") == first.rstrip() + b" (it was stored before)\n"
+    (event,) = events(succeed("read", "-s", stream, "--format", "jsonl", *at))
+    assert (event["type"], event["data"]) == ("a b", "it's late")
+
+
+def test_an_append_with_an_id_of_its_own_is_repeated_as_it_is(
+    stream: str, nobody_there: str
+) -> None:
+    where = ["-e", nobody_there, "--timeout", "0.2"]
+    for given in (["--id", str(uuid.uuid4())], ["--append-id", str(uuid.uuid4())]):
+        command = ["append", stream, "--data", "x", *given, *where]
+        assert repeated(fail(69, *command)) == command
+    long = ["append", stream, "--data", "x" * 5_000, *where]
+    said = fail(69, *long)
+    assert re.search("whatever became of it: the same command --append-id [0-9a-f-]{36}\n", said)
+    assert len(said) < 1_000
+
+
+def lines_of(count: int) -> bytes:
+    return b"".join(b'{"data":"%d"}\n' % n for n in range(count))
+
+
+def test_an_import_with_an_append_id_is_stored_once_however_it_is_cut(
+    at: list[str], stream: str
+) -> None:
+    import_it = ["append", stream, "--json", "--append-id", str(uuid.uuid4()), *at]
+    assert succeed(*import_it, input=lines_of(700)).startswith(b"700 events appended")
+    said = succeed(*import_it, input=lines_of(1_201))
+    assert said.startswith(b"501 events appended") and b"; 700 were stored before" in said
+    stored = events(succeed("read", "-s", stream, "--format", "jsonl", *at))
+    assert [event["data"] for event in stored] == [str(n) for n in range(1_201)]
+
+
+def test_an_import_whose_daemon_goes_says_what_is_unknown_and_how_to_go_on(
+    store: str, stream: str
+) -> None:
+    with Daemon(store) as daemon:
+        where = ["-e", daemon.endpoints["incoming"], "--timeout", "1"]
+        for given in ([], ["--append-id", str(uuid.uuid4())]):
+            command = ["append", f"{stream}{len(given)}", "--json", *given, *where]
+            with running(*command) as append:
+                assert append.stdin is not None and append.stderr is not None
+                append.stdin.write(b'{"data":"1"}\n')
+                append.stdin.flush()
+                eventually(lambda command=command: b"1" in succeed("streams", command[1], *where))
+                daemon.kill()
+                append.stdin.write(b'{"data":"2"}\n')
+                append.stdin.close()
+                assert append.wait(PATIENCE_S) == 69
+                said = append.stderr.read().decode()
+            daemon.start()
+            assert "stopped: 1 event appended, the last at position" in said
+            assert ", up to line 1\n" in said
+            if given:
+                assert "the same command with the same input stores the rest" in said
+                again = succeed(*command, input=b'{"data":"1"}\n{"data":"2"}\n')
+                assert b"1 event appended" in again and b"; 1 was stored before" in again
+            else:
+                assert "line 2 may be stored or not" in said and "--append-id" in said
+
+
+def test_an_import_stopped_at_its_first_line_says_no_line(at: list[str], stream: str) -> None:
+    said = fail(1, "append", stream, "--json", *at, input=b'{"dta":1}\n')
+    assert said.startswith("rewind: stopped: 0 events appended\n") and "line 1: " in said
+
+
+def test_a_byte_order_mark_in_front_of_the_first_line_is_no_part_of_it(
+    at: list[str], stream: str
+) -> None:
+    mark = b"\xef\xbb\xbf"
+    said = succeed("append", stream, "--json", *at, input=mark + b'{"data":"x"}\n')
+    assert said.startswith(b"1 event appended")
+    assert "line 2: " in fail(1, "append", stream, "--json", *at, input=b"\n" + mark + b"{}\n")
+
+
+def test_a_key_twice_in_a_line_is_refused_with_its_line(at: list[str], stream: str) -> None:
+    lines = b'{"data":"1"}\n{"data":"2","data":"3"}\n'
+    said = fail(1, "append", stream, "--json", *at, input=lines)
+    assert "line 2: not an event in JSON: the key 'data' stands twice" in said
+
+
+def test_decoded_lines_are_taken_back(at: list[str], stream: str, tmp_path: Path) -> None:
+    with rewind.connect(at[1]) as client:
+        client.append(stream, NewEvent.from_json("placed", {"total": 42}))
+        client.append(stream, NewEvent("note", b"plain"))
+    lines = succeed("read", "-s", stream, "--format", "json", "--decode", *at)
+    first, second = events(lines)
+    assert first["data_json"] == {"total": 42} and "data_json" not in second
+    copy = f"sqlite:{tmp_path / 'copy'}"
+    succeed("append", "--json", "-e", copy, input=lines)
+    assert contents(succeed("read", "--format", "jsonl", "--decode", "-e", copy)) == contents(lines)
+    changed = json.dumps({"stream": stream, "data_json": {"total": 43}}).encode()
+    succeed("append", "--json", "-e", copy, input=changed)
+    (last,) = events(
+        succeed("read", "-n1", "--backwards", "--format", "jsonl", "--decode", "-e", copy)
+    )
+    assert (last["data"], last["data_json"]) == ('{"total":43}', {"total": 43})

@@ -12,7 +12,7 @@ from rewind.testing import Daemon
 
 pytest_plugins = "cli_fixtures"
 
-CLIENT_COMMANDS = [["append", "s"], ["append", "--json"], ["read"], ["tail"], ["tail", "--after", "0"],
+CLIENT_COMMANDS = [["append", "s", "--data", ""], ["append", "--json"], ["read"], ["tail"], ["tail", "--after", "0"],
                    ["show", "1"], ["streams"], ["info"]]  # fmt: skip
 
 
@@ -22,6 +22,7 @@ def test_an_absent_daemon_is_exit_69_and_says_what_to_try(
 ) -> None:
     said = fail(69, *command, "-e", nobody_there, "--timeout", "0.2", input=b'{"stream":"s"}')
     assert nobody_there in said and "start a daemon with `rewind`" in said
+    assert f"rewind {command[0]} -e" not in said, "advice that repeats the failing command"
 
 
 @pytest.mark.parametrize(
@@ -32,12 +33,22 @@ def test_what_is_no_endpoint_is_exit_78(endpoint: str) -> None:
     assert fail(78, "info", "-e", endpoint).startswith("rewind: ")
 
 
-def test_only_append_creates_a_store(store: str) -> None:
+def test_only_append_creates_a_store_and_only_if_it_is_told_so(store: str) -> None:
     assert "holds no store" in fail(65, "read", "-e", store)
     assert "holds no store" in fail(65, "info", "-e", f"sqlite:{store}")
+    said = fail(65, "append", "s", "--data", "x", "-e", store)
+    assert f"{store} holds no store: misspelt?" in said and "--create" in said
+    assert "--create" in fail(65, "append", "--json", "-e", store, input=b'{"stream":"s"}')
     assert not Path(store).exists()
-    succeed("append", "s", "-e", store)
-    assert Path(store).exists()
+    succeed("append", "s", "--data", "x", "--create", "-e", store)
+    succeed("append", "s", "--data", "x", "-e", store)
+    assert succeed("streams", "-e", store).split() == [b"2", b"s"]
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "log"])
+def test_append_creates_a_store_whose_kind_is_named(store: str, scheme: str) -> None:
+    succeed("append", "s", "--data", "x", "-e", f"{scheme}:{store}")
+    assert succeed("info", "-e", store).decode().splitlines()[1].endswith(f", {scheme}")
 
 
 def test_a_command_on_a_locked_store_names_its_owner(store: str) -> None:
@@ -46,7 +57,7 @@ def test_a_command_on_a_locked_store_names_its_owner(store: str) -> None:
 
 
 def test_the_lock_of_a_store_is_free_after_a_command(store: str) -> None:
-    succeed("append", "s", "-e", store)
+    succeed("append", "s", "--data", "", "--create", "-e", store)
     with open(Path(store) / "lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -56,8 +67,8 @@ def test_client_options_come_from_the_environment_unless_given(
 ) -> None:
     env = {"REWIND_ENDPOINT": at[1], "REWIND_READ_FORMAT": "jsonl", "REWIND_READ_TYPE": "a b",
            "REWIND_APPEND_TYPE": "b"}  # fmt: skip
-    succeed("append", stream, env=env)
-    succeed("append", stream, "--type", "c", env=env)
+    succeed("append", stream, "--data", "", env=env)
+    succeed("append", stream, "--data", "", "--type", "c", env=env)
     assert [event["type"] for event in events(succeed("read", "-s", stream, env=env))] == ["b"]
     assert (
         succeed("read", "-s", stream, "--type", "c", "--format", "text", env=env).count(b"\n") == 1

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import uuid
 
 import pytest
+from hostile import unprintable
 from shell import CLEAN, fail, run, succeed
 
 import rewind
@@ -22,13 +24,69 @@ pytest_plugins = "cli_fixtures"
      ["append", "s", "--expected-version", "-2"], ["append", "s", "--json", "--type", "t"],
      ["append", "--json", "--expected-version", "1"], ["read", "-n", "-1"], ["read", "-n", "1.5"],
      ["read", "-s", "a", "--prefix", "b"], ["tail", "-s", "a", "--prefix", "b"],
-     ["tail", "--after", "1", "--since", "1m"], ["read", "--since", "yesterday"],
+     ["tail", "--after", "1", "--since", "1m"], ["read", "--since", "noon"],
      ["read", "--after", str(2**63)], ["read", "--format", "xml"], ["show"], ["show", "no-id"], ["show", "0"],
      ["ping", "--wait", "0"], ["ping", "--wait", "nan"], ["info", "--timeout", "-1"], ["nothing"],
+     ["append", "s", "--data", "a", "--data", "b"], ["append", "s", "--meta", "n=1", "--meta", "n=2"],
+     ["read", "--stream", "a", "--stream", "b"], ["read", "-s", "a", "--stream", "b"],
+     ["read", "-e", "x", "-e", "y"], ["read", "-n", "1", "-n", "1"], ["ping", "--wait", "1", "--wait", "2"],
+     ["tail", "--after", "1", "--after", "2"], ["--store", "a", "--store", "b"],
+     ["serve", "--log-level", "info", "--log-level", "debug"],
+     ["read", "--decode"], ["show", "1", "--decode"], ["append", "--json", "--data", ""],
      ["completion", "csh"], ["--no-such-option"], ["--store", "x", "read"], ["serve", "argument"]],
 )  # fmt: skip
 def test_a_wrong_command_line_is_exit_2(arguments: list[str | bytes]) -> None:
     assert "Error: " in fail(2, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["read", "--stream", "a", "-s", "b"], "--stream is given 2 times and can be given once: 'a', 'b'"),
+        (["append", "s", "--meta", "n=1", "--meta", "m=1", "--meta", "n=2"], "the key 'n' is given twice"),
+        (["--store", "a", "--store", "b"], "--store is given 2 times"),
+    ],
+)  # fmt: skip
+def test_what_is_given_twice_is_named(arguments: list[str], said: str) -> None:
+    assert said in fail(2, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("command", "env", "said"),
+    [
+        ("read", {"REWIND_READ_FORMAT": "xml"}, "the variable REWIND_READ_FORMAT: 'xml'"),
+        ("read", {"REWIND_READ_BACKWARDS": "x"}, "the variable REWIND_READ_BACKWARDS: 'x'"),
+        ("tail", {"REWIND_TAIL_SINCE": "noon"}, "the variable REWIND_TAIL_SINCE: 'noon'"),
+        ("info", {"REWIND_TIMEOUT": "never"}, "the variable REWIND_TIMEOUT: 'never'"),
+        ("append", {"REWIND_APPEND_META": "a=1 a=2"}, "the variable REWIND_APPEND_META: the key 'a'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_blamed_on_the_variable_it_comes_from(
+    command: str, env: dict[str, str], said: str
+) -> None:
+    assert said in fail(2, command, env=env)
+    option = "--" + next(iter(env)).rpartition("_")[2].lower()
+    assert option not in fail(2, command, env=env).partition("Error: ")[2]
+
+
+def test_a_wrong_option_is_blamed_on_the_option_whatever_its_variable_says() -> None:
+    said = fail(2, "read", "--format", "xml", env={"REWIND_READ_FORMAT": "text"})
+    assert "'--format': 'xml'" in said and "REWIND" not in said
+
+
+def test_an_error_drives_no_terminal(at: list[str]) -> None:
+    hostile = "a\x1b[31m\u202e\u2066b"
+    for code, arguments in [
+        (2, ["ping", hostile]),
+        (2, [hostile]),
+        (2, ["read", "--format", hostile]),
+        (2, ["read", "--since", hostile, *at]),
+        (78, ["read", "-e", f"tcp://{hostile}:1"]),
+        (65, ["read", "-e", f"./{hostile}"]),
+        (1, ["show", str(uuid.uuid4()), *at]),
+        (1, ["append", f"${hostile}", "--data", "", *at]),
+    ]:
+        assert unprintable(fail(code, *arguments)) == [], arguments
 
 
 def test_a_mistake_in_rewind_is_exit_70_with_a_traceback_and_a_word(at: list[str]) -> None:
@@ -81,6 +139,18 @@ def test_every_command_has_help(command: list[str]) -> None:
     text = succeed(*command, "--help").decode()
     assert text.startswith("Usage: rewind")
     assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in commands.commands)], ids=" ".join)
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+def test_no_command_in_a_help_is_broken(command: list[str], columns: str) -> None:
+    text = succeed(*command, "--help", env={"COLUMNS": columns}).decode()
+    shown = {line.strip() for line in text.splitlines()}
+    of = commands.commands[command[0]] if command else commands
+    examples = [line for line in (of.epilog or "").splitlines() if line.startswith("  ")]
+    assert all(example.strip() in shown for example in examples)
+    # What else names a command with its arguments stands in backticks, and on one line.
+    assert not [line for line in text.splitlines() if line.count("`") % 2]
 
 
 def test_version_is_not_taken_from_a_variable() -> None:

@@ -43,7 +43,7 @@ class Outcome(Import):
 
 
 def new_import(client: Any, **options: Any) -> Outcome:
-    defaults = {"stream": None, "expected_version": None, "event_bytes_max": EVENT_BYTES_MAX,
+    defaults = {"stream": None, "expected_version": None, "append_id": None, "event_bytes_max": EVENT_BYTES_MAX,
                 "progress": lambda events, size: None}  # fmt: skip
     return Outcome(client, **{**defaults, **options})
 

@@ -186,7 +186,7 @@ def test_without_plyvel_its_scheme_is_exit_78_and_says_what_to_do(store: str) ->
 
 
 def test_without_plyvel_the_default_store_is_sqlite(store: str) -> None:
-    done = subprocess.run([sys.executable, "-c", WITHOUT_PLYVEL, "append", "s", "-e", store],
+    done = subprocess.run([sys.executable, "-c", WITHOUT_PLYVEL, "append", "s", "--data", "", "--create", "-e", store],
                           input=b"", check=True, env=CLEAN)  # fmt: skip
     assert done.returncode == 0
     assert json.loads((Path(store) / "rewind.json").read_text())["scheme"] == "sqlite"
