@@ -124,8 +124,9 @@ def _refuse(route: list[bytes], rest: list[bytes], store_id: bytes) -> Request:
             f"unknown command {_shown(rest[0])}; known are "
             + b", ".join(old.COMMANDS + native.COMMANDS).decode()
         )
-        if len(rest) == 3 and len(rest[1]) <= native.REQUEST_ID_BYTES_MAX and _is_map(rest[2]):
-            dialect, request_id = NATIVE, rest[1]
+        if len(rest) == 3 and _begins_as_map(rest[2]):
+            dialect = NATIVE
+            request_id = rest[1] if len(rest[1]) <= native.REQUEST_ID_BYTES_MAX else b""
     return Request(route, dialect, request_id, error, store_id)
 
 
@@ -133,8 +134,6 @@ def _shown(command: bytes) -> str:
     return ascii(command[:32].decode("ascii", "backslashreplace"))
 
 
-def _is_map(body: bytes) -> bool:
-    try:
-        return isinstance(msgspec.msgpack.decode(body), dict)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
+def _begins_as_map(body: bytes) -> bool:
+    """Whether a native request is meant. What is in the map, keys of any kind, is not looked at."""
+    return body[:1] != b"" and (0x80 <= body[0] <= 0x8F or body[0] in (0xDE, 0xDF))

@@ -149,6 +149,23 @@ def test_checkpoints_keep_the_wal_file_small(
     assert (path / "events.sqlite-wal").stat().st_size < 400_000
 
 
+def test_the_wal_file_grows_while_a_reader_keeps_a_read_open(
+    path: Path, scribe: Scribe, shell: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "CHECKPOINT_BYTES", 100_000)
+    scribe.write("a")
+    shell.execute("BEGIN")
+    shell.execute("SELECT count(*) FROM events").fetchone()
+    for _ in range(100):
+        scribe.write({"stream": "a", "data": b"x" * 20_000})
+    grown = (path / "events.sqlite-wal").stat().st_size
+    assert grown > 2_000_000
+    shell.execute("COMMIT")
+    for _ in range(50):
+        scribe.write({"stream": "a", "data": b"x" * 20_000})
+    assert (path / "events.sqlite-wal").stat().st_size <= grown
+
+
 def test_a_program_that_reads_while_we_open_is_no_hindrance(path: Path) -> None:
     open_backend(f"sqlite:{path}").close()
     with sqlite3.connect(path / "events.sqlite") as shell:
