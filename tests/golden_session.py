@@ -154,13 +154,13 @@ def run() -> dict[str, Any]:
                         "replies": [_hex(r) for r in replies],
                     }
                 )
+            events = {name: [_hex(_event(feed)) for _ in range(4)] for name, feed in feeds.items()}
+            said = [_hex(_said(feeds["topic"], topic)) for topic in (b"$head", b"$store")]
             return {
                 "store_id": str(STORE_ID),
                 "clock_ns": CLOCK_NS,
                 "exchanges": exchanges,
-                "feeds": {
-                    name: [_hex(_event(feed)) for _ in range(4)] for name, feed in feeds.items()
-                },
+                "feeds": {**events, "topic": events["topic"] + said},
             }
     finally:
         context.destroy(linger=0)
@@ -187,7 +187,15 @@ def _subscribe(context: Any, server: Server, name: str) -> Any:
 def _event(feed: Any) -> list[bytes]:
     while True:
         frames: list[bytes] = feed.recv_multipart()
-        if frames[0] != b"$head":
+        if not frames[0].startswith(b"$"):
+            return frames
+
+
+def _said(feed: Any, topic: bytes) -> list[bytes]:
+    """What a feed says of itself every second."""
+    while True:
+        frames: list[bytes] = feed.recv_multipart()
+        if frames[0] == topic:
             return frames
 
 

@@ -193,7 +193,7 @@ def test_every_exit_code_has_its_row(code: int) -> None:
 
 def test_every_reserved_word_of_the_protocol_is_explained() -> None:
     text = page("protocol")
-    for word in ("PUBLISH", "QUERY", "APPEND", "READ", "STREAMS", "INFO", "$head"):
+    for word in ("PUBLISH", "QUERY", "APPEND", "READ", "STREAMS", "INFO", "$head", "$store"):
         assert f"``{word}``" in text, word
     for query in (native.Read, native.Streams, native.Append):
         for key in query.__struct_fields__:

@@ -4,8 +4,12 @@
     --topic-bind       stream | record                             everyone else
     --gorewind-bind    stream | id (36 characters) | data          gorewind subscribers
 
-XPUB sockets tell who subscribes, so nothing is encoded or sent when nobody does. The topic feed
-says where the head is after each second of silence, so that a lost last event is noticed too.
+XPUB sockets tell who subscribes, so nothing is encoded or sent when nobody does. Besides events the
+topic feed says two things of its own::
+
+    $head  | head        after each second of silence, so that a lost last event is noticed too
+    $store | store id    every second, and to whoever has just subscribed to it: a subscriber can tell
+                         whose events these are before it believes them
 """
 
 from __future__ import annotations
@@ -18,29 +22,46 @@ from rewind.events import Record
 from rewind.wire.messages import sender
 from rewind.wire.native import encode
 from rewind.wire.old import id_text
-from rewind.wire.replies import HEAD_TOPIC
+from rewind.wire.replies import HEAD_TOPIC, STORE_TOPIC
 
 HEARTBEAT_S = 1.0  # a lost last event is noticed within it
+GREETING_S = (
+    0.01  # those who subscribe without pause do not fill the queues of all others with $store
+)
+# So many subscriptions are taken in at once, in about a millisecond: whoever sends them without pause
+# keeps nobody else waiting for longer.
+SUBSCRIPTIONS_MAX = 500
 
 MORE = int(zmq.SNDMORE)
 
 
 class Feed:
-    """One XPUB socket and whether anybody listens."""
+    """One XPUB socket and whether anybody listens.
+
+    ``greeting_due``: somebody has subscribed to ``STORE_TOPIC`` since this was set False. For that the
+    socket is verbose: it reports every subscription, but of those that end only the last of a topic.
+    Other sockets report the first and the last. Either way each topic that was reported and has not
+    ended has a subscriber, so a set of them is all there is to count.
+    """
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         self.socket = socket
+        self.greeting_due = False
         self._send = sender(socket)
-        self._topics: set[bytes] = set()  # XPUB reports the first and the last of each topic only
+        self._topics: set[bytes] = set()
 
     def read_subscriptions(self) -> None:
-        """Take in who came and who went."""
-        while int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        """Take in who came and who went, a bounded number of them; more are there the next time."""
+        for _ in range(SUBSCRIPTIONS_MAX):
+            if not int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                return
             message = self.socket.recv(zmq.DONTWAIT)
+            topic = message[1:]
             if message[:1] == b"\1":
-                self._topics.add(message[1:])
+                self._topics.add(topic)
+                self.greeting_due = self.greeting_due or STORE_TOPIC.startswith(topic)
             elif message[:1] == b"\0":
-                self._topics.discard(message[1:])
+                self._topics.discard(topic)
 
     def __bool__(self) -> bool:
         return bool(self._topics)
@@ -56,7 +77,8 @@ class Feed:
 class Feeds:
     """All feeds of a daemon; None where one is not bound.
 
-    ``head``, ``last_id``: position and id of the last event stored; 0 and None while there is none.
+    ``store_id``: of the store whose events these are, 16 bytes. ``head``, ``last_id``: position and id
+    of the last event stored; 0 and None while there is none.
     """
 
     def __init__(
@@ -64,15 +86,18 @@ class Feeds:
         streaming: Feed | None,
         topic: Feed | None,
         gorewind: Feed | None,
+        store_id: bytes,
         head: int,
         last_id: bytes | None,
     ) -> None:
         self._streaming = streaming
         self._topic = topic
         self._gorewind = gorewind
+        self._store_id = store_id
         self._head = head
         self._previous = b"" if last_id is None else id_text(last_id)
         self._quiet_since = 0.0
+        self._store_said_s = 0.0
         self.all = [feed for feed in (streaming, topic, gorewind) if feed is not None]
 
     def publish(self, records: Sequence[Record], now_s: float) -> None:
@@ -85,6 +110,7 @@ class Feeds:
         for feed in self.all:
             feed.read_subscriptions()
         if self._topic:
+            self._say_store(now_s)  # Who has just come hears it before these events.
             for record in records:
                 self._topic.send(record.event.stream.encode(), record.encoded)
         if self._gorewind:
@@ -100,12 +126,28 @@ class Feeds:
         self._previous = id_text(records[-1].event.id_bytes)
 
     def heartbeat(self, head: int, now_s: float) -> None:
-        """Say where the head is, if the topic feed was silent for long enough."""
+        """Say on the topic feed whose it is and where the head is, each when its time has come."""
         assert head == self._head, "whoever hears of a head was sent everything up to it"
-        if self._topic and now_s - self._quiet_since >= HEARTBEAT_S:
+        if not self._topic:
+            return
+        self._say_store(now_s)
+        if now_s - self._quiet_since >= HEARTBEAT_S:
             self._topic.send(HEAD_TOPIC, encode(head))
             self._quiet_since = now_s
 
     def next_heartbeat(self) -> float | None:
         """When ``heartbeat`` wants to be called; None while nobody listens."""
-        return self._quiet_since + HEARTBEAT_S if self._topic else None
+        if not self._topic:
+            return None
+        return min(self._quiet_since + HEARTBEAT_S, self._store_due_s())
+
+    def _say_store(self, now_s: float) -> None:
+        assert self._topic is not None
+        if now_s >= self._store_due_s():
+            self._topic.send(STORE_TOPIC, self._store_id)
+            self._topic.greeting_due = False
+            self._store_said_s = now_s
+
+    def _store_due_s(self) -> float:
+        assert self._topic is not None
+        return self._store_said_s + (GREETING_S if self._topic.greeting_due else HEARTBEAT_S)

@@ -117,8 +117,9 @@ class Server:
         self._bind_to(self._router, "incoming", settings.incoming_bind)
         self._feeds = Feeds(
             self._feed("streaming", settings.streaming_bind),
-            self._feed("topic", settings.topic_bind),
+            self._feed("topic", settings.topic_bind, verbose=True),
             self._feed("gorewind", settings.gorewind_bind),
+            self._store.id.bytes,
             self._store.head,
             self._store.last_id(),
         )
@@ -137,12 +138,13 @@ class Server:
         self._poller.register(new, zmq.POLLIN)
         return new
 
-    def _feed(self, name: str, endpoints: Sequence[str]) -> Feed | None:
+    def _feed(self, name: str, endpoints: Sequence[str], verbose: bool = False) -> Feed | None:
         self.endpoints[name] = []
         if not endpoints:
             return None
         xpub = self._socket(zmq.XPUB, RECEIVED_MESSAGES_MAX, self._settings.feed_messages)
         xpub.setsockopt(zmq.MAXMSGSIZE, SUBSCRIPTION_BYTES_MAX)
+        xpub.setsockopt(zmq.XPUB_VERBOSE, verbose)
         self._bind_to(xpub, name, endpoints)
         return Feed(xpub)
 

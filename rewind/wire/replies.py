@@ -28,6 +28,8 @@ from rewind.wire.old import id_text
 
 #: The topic of the message that says where the head is when a feed is idle.
 HEAD_TOPIC = b"$head"
+#: The topic of the message that says which store a feed is of.
+STORE_TOPIC = b"$store"
 
 
 # --- encoding ------------------------------------------------------------------

@@ -63,10 +63,10 @@ class Turns:
         events: list[Event] = []
         while not events or events[-1].position < head:
             topic, payload = self.receive(feed)
-            if topic != b"$head":
-                events.append(decode_event(payload))
-            elif unpack(payload) >= head:
+            if topic == b"$head" and unpack(payload) >= head:
                 break
+            if not topic.startswith(b"$"):
+                events.append(decode_event(payload))
         return events
 
 

@@ -53,6 +53,13 @@ def subscribed(daemon: Daemon, feed: str, topic: bytes = b"", client: Raw | None
     return sub
 
 
+def recv_besides_store(feed: Raw) -> list[bytes]:
+    """The next message of the topic feed that does not say its store, as one does every second."""
+    while (frames := feed.recv())[0] == b"$store":
+        continue
+    return frames
+
+
 # --- after the replies ----------------------------------------------------------
 
 
@@ -134,6 +141,7 @@ def test_the_first_event_ever_has_no_previous_id(daemon: Daemon, raw: Raw) -> No
     feed.socket.subscribe(b"")
     topic = Raw(daemon.endpoints["topic"], zmq.SUB)
     topic.socket.subscribe(b"")
+    assert topic.recv() == [b"$store", raw.native("INFO")[0]["store_id"]]
     assert topic.recv() == [b"$head", pack(0)]
     time_limit = time.monotonic() + 10
     while not feed.socket.poll(50) and time.monotonic() < time_limit:
@@ -291,16 +299,16 @@ def test_the_topic_feed_has_no_holes_and_carries_the_stored_bytes(daemon: Daemon
             raw.append((f"s{n % 7}", b"%d" % n))
         records = raw.native("READ", {"after": first - 1})[1]
         for record in records:
-            topic, encoded = feed.recv()
+            topic, encoded = recv_besides_store(feed)
             assert topic == record[3].encode() and unpack(encoded) == record
 
 
 def test_an_idle_topic_feed_tells_the_head(daemon: Daemon, raw: Raw) -> None:
     with subscribed(daemon, "topic", client=raw) as feed:
         last = raw.append(("s", b"x"))["last"]
-        assert feed.recv()[0] == b"s"
-        assert feed.recv() == [b"$head", pack(last)]
-        assert feed.recv() == [b"$head", pack(last)]
+        assert recv_besides_store(feed)[0] == b"s"
+        assert recv_besides_store(feed) == [b"$head", pack(last)]
+        assert recv_besides_store(feed) == [b"$head", pack(last)]
 
 
 def test_gorewind_feed(daemon: Daemon, raw: Raw) -> None:
@@ -720,7 +728,7 @@ def test_an_idle_daemon_uses_next_to_no_cpu(daemon: Daemon, raw: Raw) -> None:
         process = psutil.Process(daemon.process.pid)
         before = process.cpu_times()
         for _ in range(3):
-            assert feed.recv()[0] == b"$head"
+            assert recv_besides_store(feed)[0] == b"$head"
         after = process.cpu_times()
         assert after.user + after.system - before.user - before.system < 0.3
 
