@@ -324,7 +324,7 @@ class ClientError(RewindError):
 
 
 class Unavailable(ClientError):
-    """No answer within the time-out, retries included.
+    """No answer within the time-out, retries included, or one that cannot be understood.
 
     ``append_id``: 16 bytes when the call was an append, else None. The append may or may
     not have been stored; sending it again with this id is safe.

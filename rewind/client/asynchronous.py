@@ -177,7 +177,7 @@ class AsyncClient:
 
     async def _run(self, call: Call[T]) -> T:
         self._transport.ask(call)
-        return call.decode(await self._transport.answer(call))
+        return call.value(await self._transport.answer(call))
 
     async def _pages(self, pages: Pages) -> AsyncIterator[Any]:
         """Items of page after page; the next one is under way while the caller has this one."""

@@ -250,7 +250,7 @@ class Client:
 
     def _run(self, call: Call[T]) -> T:
         self._transport.ask(call)
-        return call.decode(self._transport.answer(call))
+        return call.value(self._transport.answer(call))
 
     def _pages(self, pages: Pages) -> Iterator[Any]:
         """Items of page after page; the next one is under way while the caller has this one."""

@@ -17,22 +17,22 @@ from collections.abc import Sequence
 
 import msgspec
 
-from rewind.client.pages import ready_to_send, store_went_back
+from rewind.client.pages import newest_of, ready_to_send, store_went_back
 from rewind.client.requests import (
     PAUSE_S_MAX,
     PAUSE_S_MIN,
     Info,
-    events_of,
     info_of,
+    not_native,
     parse_reply,
     passes_soon,
 )
 from rewind.endpoints import choose_topic
-from rewind.errors import RequestError, StoreChanged, fresh
+from rewind.errors import RewindError, StoreChanged, fresh
 from rewind.events import Event, decode_event
 from rewind.wire import native
 from rewind.wire.native import Read, encode
-from rewind.wire.replies import HEAD_TOPIC, Reply
+from rewind.wire.replies import HEAD_TOPIC, MALFORMED, Reply, events_of, read_of
 
 REPLY_S = 5.0  # A later answer counts as lost; nobody waits for it meanwhile.
 WAIT_MS = 10_000  # A READ waits so long; a half-open connection is noticed a little later.
@@ -71,18 +71,21 @@ class Delivery:
         return encode(msgspec.structs.replace(self._read, after=self.reached, wait_ms=wait_ms))
 
     def receive(self, reply: Reply, where: str) -> None:
-        """Take the answer to a READ. Raises ``StoreChanged`` when the store has lost events."""
-        body = reply.body
-        newest = body["version"] if self.by_version else body["head"]
+        """Take the answer to a READ. Raises ``StoreChanged`` when the store has lost events, and one
+        of ``MALFORMED``."""
+        said = read_of(reply)
+        newest = newest_of(said, self.by_version)
         if newest < self.reached:
             raise store_went_back(where, newest, self.reached)
+        if not (said.next > self.reached or (said.end and said.next == self.reached)):
+            raise ValueError(f"a page that goes on after {said.next}, where it was before")
         events = events_of(reply)
-        if events or self.reached != body["next"] or self.at_end != body["end"]:
+        if events or self.reached != said.next or self.at_end != said.end:
             self.changed = True
         if events:
             self.caught_up = False
             self._events.extend(events)
-        self.reached, self.at_end = body["next"], body["end"]
+        self.reached, self.at_end = said.next, said.end
 
     def receive_next(self, event: Event) -> None:
         """Take the event that follows what was received."""
@@ -260,7 +263,8 @@ class Follower:
         return WAIT_MS if self.topic is None else PROBE_MS
 
     def replied(self, frames: Sequence[bytes], now_s: float) -> None:
-        """Take an answer. Raises ``StoreChanged``, or what the daemon refused for good."""
+        """Take an answer. Raises ``StoreChanged``, what the daemon refused for good, or ``Unavailable``
+        when the answer is not as it must be."""
         request_id, answer = parse_reply(frames, self._where)
         if request_id != self._awaited:
             return
@@ -268,19 +272,25 @@ class Follower:
         self._awaited = None
         if self.state is WAITING:
             self._go(CATCHING_UP)
-        if isinstance(answer, RequestError):
+        if not isinstance(answer, Reply):
             self._refused(answer, now_s)
             return
         self._pause_s = PAUSE_S_MIN
+        try:
+            self._answered(answer, now_s)
+        except MALFORMED as error:
+            raise not_native(self._where, error) from error
+
+    def _answered(self, reply: Reply, now_s: float) -> None:
         if self.state is CHECKING:
-            self._check(info_of(answer))
+            self._check(info_of(reply))
             return
-        self.delivery.receive(answer, self._where)
+        self.delivery.receive(reply, self._where)
         if self._heard_before and self.delivery.at_end:
             self._late_s = now_s + SILENCE_S
             self._go(LIVE)
 
-    def _refused(self, refused: RequestError, now_s: float) -> None:
+    def _refused(self, refused: RewindError, now_s: float) -> None:
         if not passes_soon(refused):
             raise fresh(refused)
         self._pause_until_s = now_s + self._pause_s
@@ -324,7 +334,7 @@ class Follower:
             return
         try:
             event = decode_event(record)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except MALFORMED:
             self._hole()  # The READ will say what is wrong with it, or bring it whole.
             return
         if event.position == reached + 1:
@@ -341,7 +351,7 @@ class Follower:
 def _decode_head(message: bytes) -> int:
     try:
         return _decode_int(message)
-    except msgspec.DecodeError:
+    except MALFORMED:
         return 0  # A later release says something else here; holes are seen without it.
 
 

@@ -34,7 +34,7 @@ from typing import Any
 from rewind.client.requests import Call, not_native, parse_reply, passes_soon
 from rewind.errors import RequestError, RewindError, Unavailable
 from rewind.events import join_records
-from rewind.wire.replies import Reply, answers_of
+from rewind.wire.replies import MALFORMED, Reply, answer_in, answers_of
 
 IN_FLIGHT_MAX = 1_000  # The daemon refuses more messages of one connection at once.
 # Appends that wait are divided among so many messages, so that client and daemon both have something
@@ -121,7 +121,7 @@ class Outstanding:
             message_id, answer = parse_reply(frames, self._where)
         except Unavailable as error:  # This is not Rewind's protocol: nothing will be answered.
             why = str(error)
-            return self.fail(lambda: Unavailable(why))
+            return self.fail(lambda call: Unavailable(why, call.append_id))
         message = self._drop(message_id)
         if message is None:
             return []
@@ -164,11 +164,11 @@ class Outstanding:
         self.due_s = min((call.due_s for call in self._calls), default=math.inf)
         return settled, silent
 
-    def fail(self, error: Callable[[], Exception]) -> list[AnyCall]:
+    def fail(self, error: Callable[[AnyCall], Exception]) -> list[AnyCall]:
         """No answer will come: settle each call with an error of its own."""
         settled = list(self._calls)
         for call in settled:
-            self._settle(call, error())
+            self._settle(call, error(call))
         self._clear()
         return settled
 
@@ -226,6 +226,8 @@ class Outstanding:
                 call.paused = True
                 self.due_s = min(self.due_s, call.due_s)
                 return False
+        elif isinstance(outcome, Unavailable):
+            outcome = call.not_understood(outcome)
         self._settle(call, outcome)
         return True
 
@@ -257,12 +259,21 @@ def body_of(appends: Sequence[AnyCall]) -> bytes:
 
 
 def _answers_to(
-    message: Sequence[AnyCall], answer: Reply | RequestError
+    message: Sequence[AnyCall], answer: Reply | RewindError
 ) -> Sequence[Reply | RewindError]:
     """Each call's own answer in that to their message."""
-    if isinstance(answer, RequestError):
+    if not isinstance(answer, Reply):
         return [answer] * len(message)
+    where = message[0].where
     try:
-        return answers_of(answer, len(message))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        return [not_native(call.where, error) for call in message]
+        bodies = answers_of(answer, len(message))
+    except ValueError as error:
+        return [not_native(where, error)] * len(message)
+    return [_answer_in(body, answer.request_id, where) for body in bodies]
+
+
+def _answer_in(body: Any, request_id: bytes, where: str) -> Reply | RewindError:
+    try:
+        return answer_in(body, request_id)
+    except MALFORMED as error:
+        return not_native(where, error)

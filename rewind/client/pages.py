@@ -21,11 +21,11 @@ from rewind.checks import (
     check_stream,
     check_text,
 )
-from rewind.client.requests import Call, Requests, events_of
+from rewind.client.requests import Call, Requests, not_native
 from rewind.errors import BadRequest, StoreChanged, quoted
 from rewind.events import INT_MAX, Event
 from rewind.wire.native import READ_LIMIT_MAX, Read, Streams, encode
-from rewind.wire.replies import Reply
+from rewind.wire.replies import MALFORMED, ReadBody, Reply, events_of, read_of, streams_of
 
 
 class EventPages:
@@ -50,25 +50,35 @@ class EventPages:
 
     def _receive(self, reply: Reply) -> Iterable[Event]:
         self._store_id = self._store_id or reply.store_id
-        body, rest = reply.body, self._rest
+        said, rest = read_of(reply), self._rest
         after, until, left = rest.after, rest.until, rest.limit
         if self._head is None:
-            self._head = body["head"]
-            newest = body["version"] if rest.stream is not None else body["head"]
+            self._head = said.head
+            newest = newest_of(said, by_version=rest.stream is not None)
             until = newest if until is None else min(until, newest)
-        elif body["head"] < self._head:
-            raise store_went_back(self._requests.where, body["head"], self._head)
-        if left is not None:
-            left -= body["count"]
-        if rest.backwards:
-            until = body["next"]
-        else:
-            after = body["next"]
+        elif said.head < self._head:
+            raise store_went_back(self._requests.where, said.head, self._head)
         assert until is not None
-        self._ended = body["end"] or left == 0 or after >= until
+        if left is not None:
+            left -= said.count
+            if left < 0:
+                raise ValueError(f"{said.count} events where {rest.limit} are allowed")
+        if not (said.end or (said.next < until if rest.backwards else said.next > after)):
+            raise ValueError(f"a page that goes on after {said.next}, where it was before")
+        if rest.backwards:
+            until = said.next
+        else:
+            after = said.next
+        self._ended = said.end or left == 0 or after >= until
         self._rest = msgspec.structs.replace(rest, after=after, until=until, limit=left)
         # The events are decoded when they are iterated over: with the next request on its way.
-        return chain.from_iterable(map(events_of, (reply,)))
+        return chain.from_iterable(map(self._events, (reply,)))
+
+    def _events(self, reply: Reply) -> list[Event]:
+        try:
+            return events_of(reply)
+        except MALFORMED as error:
+            raise not_native(self._requests.where, error) from error
 
 
 class StreamPages:
@@ -91,8 +101,11 @@ class StreamPages:
 
     def _receive(self, reply: Reply) -> list[tuple[str, int]]:
         self._store_id = self._store_id or reply.store_id
-        self._after = None if reply.body["end"] else reply.body["next"]
-        return [(name, version) for name, version in reply.body["streams"]]
+        said = streams_of(reply)
+        if not (said.end or said.next > (self._after or "")):
+            raise ValueError(f"a page that goes on after {said.next!r}, where it was before")
+        self._after = None if said.end else said.next
+        return said.streams
 
 
 Pages = EventPages | StreamPages
@@ -119,7 +132,7 @@ class PagesAhead:
     def take(self, reply: Reply) -> Iterable[Any]:
         """The items in the answer to ``call``, which is then the next one, or None at the end."""
         assert self.call is not None
-        items: Iterable[Any] = self.call.decode(reply)
+        items: Iterable[Any] = self.call.value(reply)
         self._ask()
         return items
 
@@ -172,6 +185,15 @@ def to_read(
     for index, tag in enumerate(read.tags):
         check_text(tag, 1, TAG_BYTES_MAX, f"tags[{index}]")
     return read
+
+
+def newest_of(said: ReadBody, by_version: bool) -> int:
+    """The last number there is: a version where a stream was asked for. Raises ``ValueError``."""
+    if not by_version:
+        return said.head
+    if said.version is None:
+        raise ValueError("no version of the stream")
+    return said.version
 
 
 def store_went_back(where: str, newest: int, seen: int) -> StoreChanged:

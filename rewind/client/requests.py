@@ -24,7 +24,6 @@ from rewind.checks import check_append, check_seconds
 from rewind.errors import (
     BadRequest,
     Closed,
-    Internal,
     Overloaded,
     RequestError,
     RewindError,
@@ -33,6 +32,7 @@ from rewind.errors import (
     TooLarge,
     Unavailable,
     fresh,
+    one_line,
     quoted,
 )
 from rewind.events import (
@@ -42,12 +42,19 @@ from rewind.events import (
     AppendEvent,
     Event,
     NewEvent,
-    decode_events,
     uuid_of,
 )
 from rewind.wire import native
 from rewind.wire.native import LIMITS, Read, encode, with_store_id
-from rewind.wire.replies import Reply, appended_of, decode_reply
+from rewind.wire.replies import (
+    MALFORMED,
+    Reply,
+    appended_of,
+    decode_answer,
+    event_of,
+    read_of,
+    split_reply,
+)
 
 TIMEOUT_S = 10.0  # A daemon that restarts is back by then, with a store of any size.
 ATTEMPT_S_MIN = 1.0  # This is far above any commit, so a slow disk is not asked twice.
@@ -145,6 +152,17 @@ class Call(msgspec.Struct, Generic[T], eq=False):
             return answer
         return store_changed(self.where, answer.store_id, self.store_id)
 
+    def value(self, reply: Reply) -> T:
+        """What was asked for, out of the reply. Raises ``Unavailable`` when it cannot be understood."""
+        try:
+            return self.decode(reply)
+        except MALFORMED as error:
+            raise self.not_understood(not_native(self.where, error)) from error
+
+    def not_understood(self, error: Unavailable) -> Unavailable:
+        """This call's own error of an answer that is not as it must be."""
+        return Unavailable(str(error), self.append_id)
+
     def no_answer(self) -> Unavailable:
         """The error of a call that was not answered in time."""
         return self.unavailable(f"no answer from {self.where} within {self.timeout_s:g} s")
@@ -164,7 +182,7 @@ class Call(msgspec.Struct, Generic[T], eq=False):
         raise fresh(self.outcome)
 
 
-def passes_soon(refused: RequestError) -> bool:
+def passes_soon(refused: RewindError) -> bool:
     """Whether a refusal is for now only, so that the same request is sent again by itself."""
     return isinstance(refused, Overloaded | ShuttingDown)
 
@@ -229,7 +247,7 @@ class Requests:
         carried = tuple(_append_event(stream, event) for stream, event in pairs)
         append = Append(carried, id, expected)
         body = _encode_append(append, self._event_bytes_max)
-        call = self.call(b"APPEND", body, lambda reply: appended_of(reply.body))
+        call = self.call(b"APPEND", body, appended_of)
         call.append_id, call.events = id, len(pairs)
         if timeout_s is not None:
             call.timeout_s = timeout_s
@@ -237,11 +255,11 @@ class Requests:
 
     def event(self, id: Id) -> Call[Event]:
         """One event by its id. Raises ``BadRequest``."""
-        return self.call(b"READ", encode(Read(id=uuid_of(id).bytes)), lambda r: events_of(r)[0])
+        return self.call(b"READ", encode(Read(id=uuid_of(id).bytes)), event_of)
 
     def head(self) -> Call[int]:
         """The last position."""
-        return self.call(b"READ", encode(Read(limit=0)), lambda r: int(r.body["head"]))
+        return self.call(b"READ", encode(Read(limit=0)), lambda reply: read_of(reply).head)
 
     def info(self) -> Call[Info]:
         """What the daemon says of itself."""
@@ -264,7 +282,8 @@ class Requests:
         store_id = store_id or self.store_id
         if store_id is not None:
             body = with_store_id(body, store_id)
-        if len(body) > self._request_bytes_max:
+        # INFO may always be asked: it brings the limits, and right ones if those were wrong.
+        if len(body) > self._request_bytes_max and command != b"INFO":
             raise TooLarge(
                 f"the request has {len(body)} bytes; at most {self._request_bytes_max} are "
                 "allowed: append fewer events at once"
@@ -378,18 +397,25 @@ def closed() -> Closed:
 # --- what replies hold ------------------------------------------------------------
 
 
-def parse_reply(frames: Sequence[bytes], where: str) -> tuple[bytes, Reply | RequestError]:
-    """The request id and the answer. Raises ``Unavailable`` when this is no native reply."""
+def parse_reply(frames: Sequence[bytes], where: str) -> tuple[bytes, Reply | RewindError]:
+    """The request id and the answer, an ``Unavailable`` if that is not as it must be.
+
+    Raises ``Unavailable`` when this is no native reply at all, so that nobody knows whose it is.
+    """
     try:
-        return decode_reply(frames)
-    except (ValueError, KeyError, AttributeError, msgspec.DecodeError) as error:
+        status, request_id, body, chunk = split_reply(frames)
+    except ValueError as error:
         raise not_native(where, error) from error
+    try:
+        return request_id, decode_answer(status, request_id, body, chunk)
+    except MALFORMED as error:
+        return request_id, not_native(where, error)
 
 
 def not_native(where: str, error: Exception) -> Unavailable:
     """The error of an answer that is not as it must be."""
     return Unavailable(
-        f"{where} answers, but not in Rewind's native protocol ({error}): "
+        f"{where} answers, but not in Rewind's native protocol ({one_line(str(error))}): "
         "is it another program, or an older Rewind?"
     )
 
@@ -411,20 +437,9 @@ def store_changed(where: str, found: bytes | None, wanted: bytes) -> StoreChange
     )
 
 
-def events_of(reply: Reply) -> list[Event]:
-    """The events in the answer to a READ. Raises ``Internal`` when one is no event."""
-    try:
-        return decode_events(reply.chunk)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Internal(f"the answer to a READ holds something that is no event: {error}") from error
-
-
 def info_of(reply: Reply) -> Info:
-    """The answer to INFO; what a later release adds to it is left out. Raises ``Internal``."""
-    body = reply.body
-    try:
-        return msgspec.convert(
-            {**body, "store_id": uuid.UUID(bytes=body["store_id"])}, Info, strict=False
-        )
-    except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
-        raise Internal(f"the answer to INFO cannot be understood: {error}") from error
+    """The answer to INFO; what a later release adds to it is left out. Raises one of ``MALFORMED``."""
+    if reply.store_id is None:
+        raise ValueError("no store_id")
+    store_id = uuid.UUID(bytes=reply.store_id)
+    return msgspec.convert({**reply.body, "store_id": store_id}, Info, strict=False)

@@ -107,7 +107,7 @@ class AsyncConnection:
 
     def _close(self) -> None:
         self._closed = True
-        _wake(self._outstanding.fail(closed))
+        _wake(self._outstanding.fail(lambda call: closed()))
         self._timer.cancel()
         self._shut()
 
@@ -140,7 +140,7 @@ class AsyncConnection:
                 self._open()
             except (Unavailable, zmq.ZMQError) as error:  # It is the callers who must know of it.
                 why = str(error)
-                _wake(self._outstanding.fail(lambda: Unavailable(why)))
+                _wake(self._outstanding.fail(lambda call: Unavailable(why, call.append_id)))
         self._send()
         self._timer.at(self._outstanding.due_s)
 

@@ -10,6 +10,7 @@ What to send and what an answer means is decided in outstanding.py and follow.py
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -180,16 +181,16 @@ class SocketSource:
                 continue
             wait_s = self._sockets.wait_s(now_s)
             if until_s is not None:
-                if now_s >= until_s:
-                    return
-                wait_s = min(wait_s, until_s - now_s)
-            self._wait(wait_s)
+                wait_s = max(0.0, min(wait_s, until_s - now_s))
+            self._wait(wait_s)  # Who does not wait still hears what has arrived.
+            if until_s is not None and now_s >= until_s and not self._sockets.ready:
+                return
 
     def _wait(self, seconds: float) -> None:
         wake = self._wake_read.fileno()
         items: list[tuple[Any, int]] = [(each, zmq.POLLIN) for each in self._sockets.sockets()]
         items.append((wake, zmq.POLLIN))
-        for signalled, _ in zmq.zmq_poll(items, int(seconds * 1000) + 1):
+        for signalled, _ in zmq.zmq_poll(items, math.ceil(seconds * 1000)):
             if signalled == wake:
                 self._wake_read.recv(64)
             else:

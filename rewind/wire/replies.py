@@ -15,12 +15,12 @@ What the old dialects answer to QUERY is in old.py.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from rewind.errors import REQUEST_ERRORS, Internal, RequestError, WrongExpectedVersion
-from rewind.events import Appended, Event, decode_events
+from rewind.events import INT_MAX, Appended, Event, decode_events
 from rewind.release import PROTOCOL
 from rewind.wire.envelope import GOREWIND, NATIVE, REWIND, Request
 from rewind.wire.native import LIMITS, encode
@@ -168,10 +168,18 @@ def info_body(
 # --- decoding ------------------------------------------------------------------
 
 
+#: What decoding raises when an answer is not as it must be; nesting without end has an error of its own.
+MALFORMED = (msgspec.MsgspecError, ValueError, TypeError, RecursionError)
+
+Number = Annotated[int, msgspec.Meta(ge=0, le=INT_MAX)]
+Uuid = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+
+
 class Reply(msgspec.Struct, frozen=True):
     """A native reply: its request id, its body, and a READ's chunk (empty for other commands).
 
-    The body is a map, or for several appends an array of maps.
+    The body is a map, or for several appends an array. What is in it is checked by whoever asked:
+    ``read_of``, ``streams_of``, ``appended_of``, ``answer_in``.
     """
 
     request_id: bytes
@@ -181,55 +189,141 @@ class Reply(msgspec.Struct, frozen=True):
     @property
     def store_id(self) -> bytes | None:
         """The store that answered, 16 bytes; None if the daemon does not say it, as earlier ones."""
-        return self.body.get("store_id")  # type: ignore[no-any-return]
+        return self.body.get("store_id") if isinstance(self.body, dict) else None
+
+
+class ReadBody(msgspec.Struct, frozen=True):
+    """What the answer to a READ says beside its records; see ``ReadAnswer``."""
+
+    count: Number
+    next: Number
+    head: Number
+    end: bool
+    version: Number | None = None
+
+
+class StreamsBody(msgspec.Struct, frozen=True):
+    """The answer to a STREAMS: names and versions, and the name to go on after unless this is the end."""
+
+    streams: list[tuple[str, Number]]
+    next: str
+    end: bool
+
+
+class _AppendedBody(msgspec.Struct, frozen=True):
+    first: Number
+    last: Number
+    versions: dict[str, Number]
+    duplicate: bool
+    durability: str
+    ids: tuple[Uuid, ...] = ()
+
+
+class _ErrorBody(msgspec.Struct, frozen=True):
+    code: str
+    message: str = ""
+    stream: str | None = None
+    expected: int | None = None
+    actual: int | None = None
 
 
 _decode_any = msgspec.msgpack.Decoder().decode
 
 
-def decode_reply(frames: Sequence[bytes]) -> tuple[bytes, Reply | RequestError]:
-    """The request id and the answer: a ``Reply`` or the error in it.
-
-    Raises ``ValueError`` when the frames are no native reply.
-    """
+def split_reply(frames: Sequence[bytes]) -> tuple[bytes, bytes, bytes, bytes]:
+    """Status, request id, body and chunk. Raises ``ValueError`` when this is no native reply."""
     reply = frames[1:] if frames and frames[0] == b"" else frames
     if len(reply) not in (3, 4) or reply[0] not in (b"OK", b"ERROR"):
         raise ValueError(f"not a native reply: {len(frames)} frames")
-    status, request_id, body = reply[0], reply[1], _decode_any(reply[2])
-    if status == b"OK":
-        return request_id, Reply(request_id, body, reply[3] if len(reply) == 4 else b"")
-    return request_id, error_of(body)
+    return reply[0], reply[1], reply[2], reply[3] if len(reply) == 4 else b""
 
 
-def answers_of(reply: Reply, count: int) -> list[Reply | RequestError]:
-    """The answers to ``count`` appends in one message. Raises ``ValueError`` if there are not as many."""
+def decode_answer(
+    status: bytes, request_id: bytes, body: bytes, chunk: bytes
+) -> Reply | RequestError:
+    """The answer in the parts of a native reply. Raises one of ``MALFORMED``."""
+    decoded = _decode_any(body)
+    if status == b"ERROR":
+        return error_of(decoded)
+    if not isinstance(decoded, list):  # The answers to several appends are checked one by one.
+        _check_map(decoded)
+    return Reply(request_id, decoded, chunk)
+
+
+def decode_reply(frames: Sequence[bytes]) -> tuple[bytes, Reply | RequestError]:
+    """The request id and the answer: a ``Reply`` or the error in it. Raises one of ``MALFORMED``."""
+    parts = split_reply(frames)
+    return parts[1], decode_answer(*parts)
+
+
+def answers_of(reply: Reply, count: int) -> list[Any]:
+    """The bodies that answer ``count`` appends in one message; see ``answer_in``.
+
+    Raises ``ValueError`` if there are not as many.
+    """
     bodies = reply.body
     if not isinstance(bodies, list) or len(bodies) != count:
         raise ValueError(f"{count} appends, and no array of as many answers")
-    return [
-        error_of(body) if "code" in body else Reply(reply.request_id, body, b"") for body in bodies
-    ]
+    return bodies
 
 
-def error_of(body: dict[str, Any]) -> RequestError:
-    """The exception a native error reply stands for."""
-    code = body.get("code")
+def answer_in(body: Any, request_id: bytes) -> Reply | RequestError:
+    """The answer to one of several appends. Raises one of ``MALFORMED``."""
+    _check_map(body)
+    return error_of(body) if "code" in body else Reply(request_id, body, b"")
+
+
+def _check_map(body: Any) -> None:
+    """Raise ``ValueError`` unless this is a map whose ``store_id``, if it has one, is 16 bytes."""
+    if not isinstance(body, dict):
+        raise ValueError(f"a body that is {type(body).__name__}, not a map")
+    store_id = body.get("store_id")
+    if store_id is not None and not (isinstance(store_id, bytes) and len(store_id) == 16):
+        raise ValueError("a store_id that is not 16 bytes")
+
+
+def error_of(body: Any) -> RequestError:
+    """The exception a native error reply stands for. Raises one of ``MALFORMED``."""
+    _check_map(body)
+    said = msgspec.convert(body, _ErrorBody)
     error: RequestError
-    if code == WrongExpectedVersion.code:
-        error = WrongExpectedVersion(body["stream"], body["expected"], body["actual"])
+    if said.code == WrongExpectedVersion.code:
+        if said.stream is None or said.expected is None or said.actual is None:
+            raise ValueError(f"{said.code} without stream, expected and actual")
+        error = WrongExpectedVersion(said.stream, said.expected, said.actual)
     else:
-        error = REQUEST_ERRORS.get(str(code), Internal)(str(body.get("message", code)))
+        error = REQUEST_ERRORS.get(said.code, Internal)(said.message or said.code)
     error.store_id = body.get("store_id")
     return error
 
 
-def appended_of(body: dict[str, Any]) -> Appended:
-    """The result in an APPEND's reply body."""
-    return Appended(
-        body["first"],
-        body["last"],
-        tuple(body.get("ids", ())),
-        body["versions"],
-        body["duplicate"],
-        body["durability"],
-    )
+def appended_of(reply: Reply) -> Appended:
+    """The result in an APPEND's reply. Raises one of ``MALFORMED``."""
+    said = msgspec.convert(reply.body, _AppendedBody)
+    return Appended(said.first, said.last, said.ids, said.versions, said.duplicate, said.durability)
+
+
+def read_of(reply: Reply) -> ReadBody:
+    """What a READ's reply says beside its records. Raises one of ``MALFORMED``."""
+    return msgspec.convert(reply.body, ReadBody)
+
+
+def events_of(reply: Reply) -> list[Event]:
+    """The events in a READ's reply. Raises one of ``MALFORMED``."""
+    events, count = decode_events(reply.chunk), read_of(reply).count
+    if len(events) != count:
+        raise ValueError(f"{len(events)} events where {count} are said")
+    return events
+
+
+def event_of(reply: Reply) -> Event:
+    """The one event in the answer to a READ of one. Raises one of ``MALFORMED``."""
+    events = events_of(reply)
+    if len(events) != 1:
+        raise ValueError(f"{len(events)} events for one id")
+    return events[0]
+
+
+def streams_of(reply: Reply) -> StreamsBody:
+    """A STREAMS's reply. Raises one of ``MALFORMED``."""
+    return msgspec.convert(reply.body, StreamsBody)

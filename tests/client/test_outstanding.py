@@ -332,10 +332,56 @@ def test_an_answer_that_is_no_array_fails_its_appends_alone() -> None:
     assert outstanding.received(ok(third), 1.1) == [other]
 
 
+MALFORMED = [
+    b"",
+    b"\xc1",
+    pack(7),
+    pack([1]),
+    b"\x91" * 1_000_000,
+    b"\xd9\x01\xff",
+    pack({"store_id": "x"}),
+]
+
+
+@pytest.mark.parametrize("status", [b"OK", b"ERROR"])
+@pytest.mark.parametrize("body", MALFORMED)
+def test_an_answer_that_cannot_be_understood_fails_its_call_alone(
+    status: bytes, body: bytes
+) -> None:
+    outstanding, calls, other = Outstanding("w"), [append(1), append(2)], read(3)
+    message, third = asked(outstanding, [*calls, other])
+    assert outstanding.received([status, message[1], body], 1.1) == calls
+    for call in calls:
+        with pytest.raises(Unavailable, match="native protocol") as failed:
+            call.result()
+        assert failed.value.append_id == call.append_id
+    assert outstanding.received(ok(third), 1.1) == [other]
+
+
+def test_one_of_several_answers_that_cannot_be_understood_fails_its_append_alone() -> None:
+    wrong = [7, [], {"code": 7}, {"code": "wrong_expected_version"}, {"store_id": b"short"}]
+    for body in wrong:
+        outstanding, calls = Outstanding("w"), [append(1), append(2), append(3)]
+        (message,) = asked(outstanding, calls)
+        assert outstanding.received(ok(message, [{"n": 1}, body, {"n": 3}]), 1.1) == calls
+        assert [call.result().body["n"] for call in (calls[0], calls[2])] == [1, 3]
+        with pytest.raises(Unavailable, match="native protocol"):
+            calls[1].result()
+
+
+def test_five_thousand_calls_that_nobody_answers_end_together() -> None:
+    outstanding, calls = Outstanding("w"), [append(n, 0.5) for n in range(5_000)]
+    asked(outstanding, calls)  # Most of them wait for their turn, and are never sent.
+    assert outstanding.due_s == NOW_S + 0.5
+    settled, silent = outstanding.overdue(NOW_S + 0.5)
+    assert (settled, silent) == (calls, True)
+
+
 def test_what_is_not_rewind_fails_all() -> None:
     outstanding, calls = Outstanding("w"), [append(1), read(2)]
     asked(outstanding, calls)
     assert outstanding.received([b"ERROR no such command"], 1.1) == calls
+    assert [call.outcome.append_id for call in calls] == [b"i" * 16, None]
     assert not outstanding.waiting and list(outstanding.to_send(NOW_S)) == []
 
 
@@ -343,7 +389,7 @@ def test_closing_settles_all() -> None:
     outstanding, calls = Outstanding("w"), [append(1), read(2)]
     outstanding.ask(calls[0])
     asked(outstanding, calls[1:])
-    assert outstanding.fail(lambda: Closed("c")) == calls
+    assert outstanding.fail(lambda call: Closed("c")) == calls
     assert calls[0].outcome is not calls[1].outcome
     with pytest.raises(Closed):
         calls[0].result()

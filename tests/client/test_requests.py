@@ -149,18 +149,29 @@ def test_limits_told_by_info_are_kept() -> None:
 
 def test_replies_that_make_no_sense_are_refused() -> None:
     made = Requests(WHERE, 1)
-    with pytest.raises(Internal):
-        made.info().decode(Reply(b"", {"name": "rewind"}, b""))
-    with pytest.raises(Internal):
-        made.event(uuid.uuid4()).decode(Reply(b"", {}, b"\x91\x01"))
-    for frames in (
-        [b"PUBLISHED"],
-        [b"ERROR text"],
-        [b"OK", b"", b"\xc1"],
-        [b"ERROR", b"", b"\x01"],
+    page = {"count": 1, "next": 1, "head": 1, "end": True}
+    for call, body, chunk in (
+        (made.info(), {"name": "rewind"}, b""),
+        (made.head(), {}, b"\x90"),
+        (made.head(), {**page, "head": "1"}, b"\x90"),
+        (made.event(uuid.uuid4()), page, b"\x91\x01"),
+        (made.event(uuid.uuid4()), page, b"\x91" * 1_000_000),
+        (made.event(uuid.uuid4()), {**page, "count": 0}, b"\x90"),
     ):
+        with pytest.raises(Unavailable, match="native protocol"):
+            call.value(Reply(b"", body, chunk))
+    append = made.append("s", NewEvent("t"))
+    for body in ({}, [], {"first": 1, "last": 1, "versions": [], "duplicate": 0, "durability": 1}):
+        with pytest.raises(Unavailable, match="native protocol") as failed:
+            append.value(Reply(b"", body, b""))
+        assert failed.value.append_id == append.append_id  # It may have been stored.
+    for frames in ([], [b""], [b"PUBLISHED"], [b"ERROR text"], [b"OK", b""], [b"OK"] * 5):
         with pytest.raises(Unavailable):
             parse_reply(frames, WHERE)
+    for status in (b"OK", b"ERROR"):
+        for wrong in (b"\xc1", b"\x01", b"\x91" * 1_000_000):
+            request_id, answer = parse_reply([status, b"id", wrong], WHERE)
+            assert request_id == b"id" and isinstance(answer, Unavailable)
 
 
 def test_a_forked_child_makes_append_ids_of_its_own() -> None:

@@ -9,6 +9,7 @@ from rewind.errors import BadRequest, WrongExpectedVersion
 from rewind.events import Appended
 from rewind.wire import ReadAnswer, decode_reply, decode_request, encode_error
 from rewind.wire.replies import (
+    answer_in,
     answers_of,
     encode_appended,
     encode_appends,
@@ -21,7 +22,7 @@ pack = msgspec.msgpack.encode
 
 
 def test_an_error_reaches_the_client_as_the_same_exception() -> None:
-    request = decode_request([b"i", b"", b"READ", b"7", pack({})])
+    request = decode_request([b"i", b"", b"READ", b"7", pack({})], store_id=bytes(16))
     frames = encode_error(request, WrongExpectedVersion("s", 3, 5))
     request_id, error = decode_reply(frames[1:])
     assert request_id == b"7"
@@ -48,7 +49,7 @@ def test_every_native_reply_says_its_store() -> None:
         assert decode_reply(frames[1:])[1].store_id == store
     several = decode_reply(encode_appends(request, [done, BadRequest("on purpose")])[1:])[1]
     assert not isinstance(several, BadRequest)
-    assert [each.store_id for each in answers_of(several, 2)] == [store, store]
+    assert [answer_in(each, b"").store_id for each in answers_of(several, 2)] == [store, store]
 
 
 def test_an_earlier_daemon_says_no_store() -> None:
