@@ -108,7 +108,9 @@ def encode_error(request: Request, error: RequestError) -> list[bytes]:
 def _error_body(error: RequestError, store_id: bytes) -> dict[str, Any]:
     return {
         "code": error.code,
-        "message": str(error),
+        "message": str(error)
+        .encode(errors="backslashreplace")
+        .decode(),  # A path may be any bytes.
         "retryable": error.retryable,
         **error.details(),
         "store_id": store_id,

@@ -30,6 +30,12 @@ def test_an_error_reaches_the_client_as_the_same_exception() -> None:
     assert (error.stream, error.expected, error.actual) == ("s", 3, 5)
 
 
+def test_an_error_may_name_a_path_that_is_not_utf8() -> None:
+    request = decode_request([b"i", b"", b"READ", b"7", pack({})])
+    _, error = decode_reply(encode_error(request, BadRequest("/tmp/\udcff is full"))[1:])
+    assert str(error) == "/tmp/\\udcff is full"
+
+
 def test_garbage_is_no_reply() -> None:
     with pytest.raises(ValueError, match="not a native reply"):
         decode_reply([b"", b"PUBLISHED"])
