@@ -21,7 +21,9 @@ What the backend keeps in it is not looked at here. Next: opening.py, which make
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import shlex
 import stat
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -46,6 +48,8 @@ FILE_MODE = 0o600
 IDENTITY_BYTES_MAX = (
     4_096  # An identity has some 200 bytes; a file that is no identity may be huge.
 )
+
+log = logging.getLogger("rewind")
 
 _IDENTITY = "rewind.json"
 _NEW_IDENTITY = "rewind.json.new"
@@ -136,8 +140,20 @@ class Directory:
             self._identity.complete = True
             _replace(self.path, self._identity)
             self.created = False
-        self._places = {self.path / file: _place(self.path / file) for file in (".", *files)}
+        try:
+            self._watch([self.path / file for file in files])
+        except OSError as error:
+            raise translate(error, f"cannot look at {self.path}") from error
+
+    def _watch(self, files: list[Path]) -> None:
+        self._places = {path: _place(path) for path in (self.path, *files)}
         self._places[self.path / _LOCK] = self._lock.identity()
+        if any(map(_others_can_read, files)):
+            log.warning(
+                "other users of this machine can read the events in %s: chmod -R go= %s",
+                self.path,
+                shlex.quote(str(self.path)),
+            )
 
     def confirm(self) -> None:
         """Raise ``StoreFailed`` unless the directory, its lock and the files named to ``finish`` are
@@ -162,6 +178,11 @@ class Directory:
             self._lock.release()
         except OSError as error:
             raise translate(error, f"cannot close {self.path / _LOCK}") from error
+
+
+def _others_can_read(file: Path) -> bool:
+    above = all(directory.stat().st_mode & stat.S_IXOTH for directory in file.parents)
+    return above and bool(file.stat().st_mode & stat.S_IROTH)
 
 
 def _absolute(path: Path) -> Path:

@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from zlib import crc32
@@ -338,6 +339,24 @@ def test_no_other_user_can_read_what_a_store_creates(
         while_open = set(open_to_others(path))  # -wal and -shm are there now
     assert writer.returncode == 0
     assert while_open | set(open_to_others(path)) == ({path} if given == "empty" else set())
+
+
+def test_a_store_that_others_can_read_is_warned_of(
+    scheme: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As earlier releases made it; in pytest's own directories nobody else could come near it."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "store"
+        assert head_of(f"{scheme}:{path}") == 0
+        for entry in (Path(name), path, *path.rglob("*")):
+            entry.chmod(0o755 if entry.is_dir() else 0o644)
+        assert not caplog.records
+        assert head_of(str(path)) == 0
+        assert f"can read the events in {path}: chmod -R go= {path}" in caplog.text
+        caplog.clear()
+        path.chmod(0o700)
+        assert head_of(str(path)) == 0
+        assert not caplog.records
 
 
 def open_to_others(path: Path) -> Iterator[Path]:
