@@ -15,7 +15,7 @@ import sys
 import time
 
 from rewind.cli.escape import escape
-from rewind.cli.text import NO_TERMINAL, Look, counted
+from rewind.cli.text import NO_TERMINAL, Look, counted, folded
 
 PROGRESS_S = 0.1  # the line of progress changes at most ten times a second
 PROGRESS_WIDTH = 40  # every text of that line is padded to this, and so overwrites the one before
@@ -35,8 +35,9 @@ def look() -> Look:
 
 
 def emit(line: str) -> None:
-    """Write a line on stdout, escaped."""
-    sys.stdout.buffer.write(encoded(escape(line)))
+    """Write a line on stdout, escaped; on a terminal it goes on below where it is too wide."""
+    for part in folded(escape(line), look().columns):
+        sys.stdout.buffer.write(encoded(part))
 
 
 def encoded(text: str) -> bytes:

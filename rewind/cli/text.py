@@ -7,8 +7,9 @@ terminal; which look stdout has is terminal.py's to say.
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import rewind
@@ -93,12 +94,17 @@ def info_text(info: rewind.Info, look: Look = NO_TERMINAL) -> str:
 
 
 def fields_text(fields: Mapping[str, str], look: Look = NO_TERMINAL) -> str:
-    """``name  value`` lines, aligned and escaped."""
+    """``name  value`` lines, aligned and escaped. A value that is too wide goes on below."""
     width = max(map(len, fields))
-    whole = look._replace(columns=None)  # people look at a field to see all of it
+    whole = look._replace(columns=None)
     return "\n".join(
-        _joined([(f"{escape(name):<{width}}", DIM), (escape(value), PLAIN)], whole)
-        for name, value in fields.items()
+        _joined([(f"{name:<{width}}", DIM), (part, PLAIN)], whole)
+        for field, value in fields.items()
+        for name, part in zip(
+            itertools.chain([escape(field)], itertools.repeat("")),
+            folded(escape(value), None if look.columns is None else look.columns - width - _GAP),
+            strict=False,
+        )
     )
 
 
@@ -159,6 +165,16 @@ def _beginning(text: str, columns: int) -> str:
         if columns < 0:
             return text[:index]
     return text
+
+
+def folded(text: str, columns: int | None) -> Iterator[str]:
+    """The text in parts that fit, broken behind a space or a comma where there is one."""
+    while columns is not None and 0 < columns < cells(text):
+        part = _beginning(text, columns)
+        fits = max(part.rfind(" "), part.rfind(",")) + 1 or max(len(part), 1)
+        yield text[:fits].rstrip()
+        text = text[fits:]
+    yield text
 
 
 def _padded(text: str, columns: int) -> str:

@@ -25,6 +25,9 @@ from rewind.demo.figures import ON_TIME_MINUTES, Figures, Snapshot
 from rewind.demo.flights import ARRIVED, CANCELLED, DEPARTED
 from rewind.demo.screen import Screen, table
 
+ENDPOINT = (
+    "tcp://127.0.0.1:9090"  # a daemon without options is there; REWIND_ENDPOINT says where else
+)
 SHOWN_EVERY_S = 0.1  # the eye sees it grow
 
 
@@ -61,9 +64,12 @@ class Punctuality:
 
 
 def follow(
-    client: rewind.Client, batches: Iterable[list[rewind.Event]], show: Callable[[Snapshot], None]
+    client: rewind.Client, batches: Iterable[list[rewind.Event]], show: Callable[[Snapshot], bool]
 ) -> None:
-    """Take batch after batch in, and show the table from time to time, and whenever all is in it."""
+    """Take batch after batch in, and show the table from time to time, and when all is in it.
+
+    ``show`` returns whether it did: if not, it is asked again, so that the last state is always seen.
+    """
     punctuality = Punctuality()
     shown, due_s = -1, 0.0
     for events in batches:
@@ -72,14 +78,18 @@ def follow(
         now_s = time.monotonic()
         if now_s < due_s or punctuality.position == shown:
             continue
-        show(Snapshot(punctuality.position, client.head(), punctuality.at, punctuality.carriers))
-        shown, due_s = punctuality.position, now_s + SHOWN_EVERY_S
+        due_s = now_s + SHOWN_EVERY_S
+        position = punctuality.position
+        if show(Snapshot(position, client.head(), punctuality.at, punctuality.carriers)):
+            shown = position
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Follow a store until Ctrl-C, or until nobody reads the output."""
     parser = argparse.ArgumentParser(prog="python -m rewind.demo.punctuality")
-    parser.add_argument("-e", "--endpoint", default="tcp://127.0.0.1:9090", metavar="EP")
+    parser.add_argument(
+        "-e", "--endpoint", default=os.environ.get("REWIND_ENDPOINT", ENDPOINT), metavar="EP"
+    )
     parser.add_argument("--json", action="store_true", help="a snapshot a line, for programs")
     options = parser.parse_args(arguments)
     show = _print_json if options.json else _draw(Screen(sys.stdout))
@@ -94,12 +104,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _print_json(snapshot: Snapshot) -> None:
+def _print_json(snapshot: Snapshot) -> bool:
     sys.stdout.write(msgspec.json.encode(snapshot).decode() + "\n")
     sys.stdout.flush()
+    return True
 
 
-def _draw(screen: Screen) -> Callable[[Snapshot], None]:
+def _draw(screen: Screen) -> Callable[[Snapshot], bool]:
     return lambda snapshot: screen.show(table(snapshot))
 
 

@@ -26,14 +26,20 @@ class Screen:
         self._height = 0
         self._line_due_s = 0.0
 
-    def show(self, lines: Sequence[str]) -> None:
-        """Draw the table over what was drawn before, or print its last line if one is due."""
+    def show(self, lines: Sequence[str]) -> bool:
+        """Draw the table over what was drawn before, or print its last line if one is due.
+
+        Returns whether it was shown.
+        """
         if self._in_place(len(lines)):
             self._draw(lines)
-        elif time.monotonic() >= self._line_due_s:
-            self._line_due_s = time.monotonic() + LINE_EVERY_S
-            self._out.write(lines[-1] + "\n")
-            self._out.flush()
+            return True
+        if time.monotonic() < self._line_due_s:
+            return False
+        self._line_due_s = time.monotonic() + LINE_EVERY_S
+        self._out.write(lines[-1] + "\n")
+        self._out.flush()
+        return True
 
     def finish(self, lines: Sequence[str]) -> None:
         """Print the whole table, for good."""
@@ -85,7 +91,5 @@ def _line(name: str, figures: Figures) -> str:
 def _progress(snapshot: Snapshot, total: Figures) -> str:
     at = f"{datetime.fromisoformat(snapshot.at):%a %d %b %H:%M}" if snapshot.at else "nothing yet"
     missing = max(0, snapshot.head - snapshot.position)
-    return (
-        f"{at}   {snapshot.position:,} events in, {missing:,} behind; "
-        f"{total.departed:,} flights departed"
-    )
+    behind = f"{missing:,} behind" if missing else "caught up"
+    return f"{at}   {snapshot.position:,} events in, {behind}; {total.departed:,} flights departed"

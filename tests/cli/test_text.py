@@ -49,6 +49,22 @@ def test_the_stream_and_the_data_are_seen_on_eighty_columns() -> None:
     assert line == '    7  2025-11-23T10:38:00Z  order-1 3       placed        {"total": 42}'
 
 
+def test_a_field_goes_on_below_where_the_terminal_ends() -> None:
+    one = event("caf\u00e9 ".encode() * 15, metadata={f"key{n}": "value" for n in range(8)})
+    shown = event_text(one, Look(columns=40)).splitlines()
+    assert max(map(cells, shown)) <= 40
+    starts = [line[:13].strip() for line in shown]
+    assert [start for start in starts if start] == [
+        "position", "recorded at", "id", "stream", "version", "type", "tags", "metadata", "data",
+    ]  # fmt: skip
+    # Nothing is lost, and nothing is broken within a word.
+    assert "".join(line[13:] for line in shown).replace(" ", "") == "".join(
+        line[13:] for line in event_text(one).splitlines()
+    ).replace(" ", "")
+    folded = event_text(event(b"\xff" * 100), Look(columns=14)).splitlines()
+    assert max(map(cells, folded)) <= 14
+
+
 def test_colour_surrounds_what_is_shown_and_changes_nothing_of_it() -> None:
     one = event(b"data", tags=("vip",), metadata={"by": "alice"})
     assert SGR.sub("", text_line(one, Look(colour=True))) == text_line(one)

@@ -27,6 +27,7 @@ import pytest
 import rewind
 from rewind.demo import figures, flights, screen, story
 from rewind.demo.punctuality import Punctuality
+from rewind.testing import Daemon
 
 AGREES = "The table agrees with the CSV"
 RUN_S = 60
@@ -242,6 +243,9 @@ def test_the_table_says_how_punctual_and_how_far() -> None:
     lines = screen.table(snapshot())
     assert lines[1].split() == ["UA", "United", "4", "3", "1", "50.0%", "+15.0", "min"]
     assert lines[-1] == "Tue 01 Jan 08:30   3 events in, 2 behind; 4 flights departed"
+    assert screen.table(snapshot(5))[-1] == (
+        "Tue 01 Jan 08:30   5 events in, caught up; 4 flights departed"
+    )
 
 
 def test_an_empty_table_can_be_shown() -> None:
@@ -252,8 +256,8 @@ def test_an_empty_table_can_be_shown() -> None:
 def test_elsewhere_than_on_a_terminal_progress_is_a_line_now_and_then() -> None:
     out = io.StringIO()
     display = screen.Screen(out)
-    display.show(["table", "3 in"])
-    display.show(["table", "4 in"])  # it is too soon for another line
+    assert display.show(["table", "3 in"])
+    assert not display.show(["table", "4 in"]), "it is too soon for another line"
     display.finish(["table", "5 in"])
     assert out.getvalue() == "3 in\ntable\n5 in\n"
 
@@ -305,11 +309,13 @@ def test_demo_tells_its_story(environment: dict[str, str]) -> None:
     assert "6,099 flights" in run.stdout and "18,262 events" in run.stdout
     assert AGREES in run.stdout
     assert "all                    6,064    6,061         35" in run.stdout
-    assert re.search(
-        r"refused: .*'aircraft-N12221' is at version 12: .* expected version 11", run.stdout
-    )
-    assert "sent again: position 18263, duplicate True" in run.stdout
+    assert re.search(r"'aircraft-N12221' is at version 12: .* expected\s+version\s+11", run.stdout)
+    stored = re.findall("^demo-notes version 1 position 18263 id .*$", run.stdout, re.MULTILINE)
+    assert len(stored) == 2 and stored[1] == f"{stored[0]} (it was stored before)"
     assert "\x1b" not in run.stdout
+    # The daemon has ended: nothing is offered that would need it.
+    assert "Try it" not in run.stdout
+    assert run.stdout.rstrip().endswith("On a terminal it stays up, for commands of your own.")
 
 
 def test_demo_into_a_closed_pipe_ends_quietly(environment: dict[str, str]) -> None:
@@ -366,9 +372,9 @@ def _of_a_person() -> None:
 class Terminal:
     """A program on a terminal of its own, and everything it wrote there."""
 
-    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+    def __init__(self, command: list[str], environment: dict[str, str], columns: int = 100) -> None:
         self.master, slave = pty.openpty()
-        termios.tcsetwinsize(slave, (40, 100))
+        termios.tcsetwinsize(slave, (40, columns))
         self.process = subprocess.Popen(
             command,
             stdin=slave,
@@ -416,18 +422,22 @@ class Terminal:
 
 
 def printed_commands(text: str) -> list[list[str]]:
-    commands = [
-        shlex.split(command) for command in re.findall(r"^  \$ rewind (.*)", text, re.MULTILINE)
-    ]
-    return [arguments for arguments in commands if arguments[0] != "tail"]
+    """The commands of rewind that were shown, without those that do not end by themselves."""
+    shown = re.findall(r"^  \$ ((?:.*\\\n)*.*)$", text, re.MULTILINE)
+    commands = [shlex.split(command.replace("\\\n", "")) for command in shown]
+    return [words[1:] for words in commands if words[0] == "rewind" and words[1] != "tail"]
+
+
+def endpoint_in(text: str) -> str:
+    """Where the commands that were shown find the daemon."""
+    return re.findall(r"^  \$ export REWIND_ENDPOINT=(\S+)$", text, re.MULTILINE)[-1]
 
 
 def check_a_second_projection(text: str, environment: dict[str, str]) -> None:
     """The last command: the same table, made again from the first event."""
-    endpoint = re.findall(r"rewind\.demo\.punctuality -e (\S+)", text)[-1]
-    command = [sys.executable, "-m", "rewind.demo.punctuality", "-e", endpoint]
+    command = [sys.executable, "-m", "rewind.demo.punctuality"]
     with Terminal(command, environment) as second:
-        second.wait_for("events in, 0 behind; 6,064 flights departed")
+        second.wait_for("events in, caught up; 6,064 flights departed")
         assert second.press_ctrl_c() == 130
         assert "Traceback" not in second.text
 
@@ -439,6 +449,7 @@ def test_demo_on_a_terminal_stays_up_for_its_commands(environment: dict[str, str
         assert AGREES in terminal.text
         commands = printed_commands(terminal.text)
         assert len(commands) >= 10
+        environment = {**environment, "REWIND_ENDPOINT": endpoint_in(terminal.text)}
         for arguments in commands:
             run = subprocess.run(
                 [sys.executable, "-m", "rewind", *arguments],
@@ -454,6 +465,43 @@ def test_demo_on_a_terminal_stays_up_for_its_commands(environment: dict[str, str
         check_a_second_projection(terminal.text, environment)
         assert terminal.press_ctrl_c() == 0
         assert "Traceback" not in terminal.text
+
+
+def test_the_demo_fits_eighty_columns_and_shows_what_its_commands_print(
+    environment: dict[str, str],
+) -> None:
+    with Terminal(DEMO, environment, columns=80) as terminal:
+        terminal.wait_for("stays up until Ctrl-C")
+        text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", terminal.text)
+        assert [line for line in text.split("\n") if len(line) > 80] == []
+        at_endpoint = {**environment, "REWIND_ENDPOINT": endpoint_in(text)}
+        aircraft = ["read", "-s", "aircraft-N12221"]
+        with Terminal([*DEMO[:-1], *aircraft], at_endpoint, columns=80) as again:
+            while again._read():
+                pass
+        assert again.text.count("\n") >= 10 and again.text in terminal.text
+        assert terminal.press_ctrl_c() == 0
+
+
+def test_a_projection_that_is_piped_says_when_it_has_caught_up(
+    environment: dict[str, str],
+) -> None:
+    with Daemon("memory:") as daemon, rewind.connect(daemon.endpoint) as client:
+        events = list(flights.in_order(FLIGHTS[:300]))
+        client.append_streams(events)
+        command = [sys.executable, "-m", "rewind.demo.punctuality", "-e", daemon.endpoint]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as projection:
+            assert projection.stdout is not None
+            # Whatever it has shown by then, what it shows last is the last state.
+            for known in (len(events), len(events) + 1):
+                wanted = f" {known} events in, caught up;".encode()
+                for line in projection.stdout:
+                    if wanted in line:
+                        break
+                else:
+                    raise AssertionError("it ended")
+                client.append("demo-notes", rewind.NewEvent("NoteTaken"))
+            projection.terminate()
 
 
 def test_ctrl_c_in_the_middle_is_130_without_a_traceback(environment: dict[str, str]) -> None:
