@@ -11,8 +11,10 @@ Bounds and characters are not looked at: checks.py. This file knows no event. Ne
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, SupportsIndex
 
 from rewind.errors import BadRequest, WrongKind, quoted
@@ -27,13 +29,21 @@ def wrong_kind(name: str, value: object, advice: str) -> WrongKind:
     return WrongKind(f"{name} is {quoted(value)}: {advice}")
 
 
-def text_of(value: str, name: str) -> str:
+def text_of(value: str, name: str, advice: str = "give a text") -> str:
     """A text. One of a class derived from ``str``, as an ``StrEnum``, becomes a plain one."""
     if type(value) is str:
         return value
     if isinstance(value, str):
         return str.__str__(value)
-    raise wrong_kind(name, value, "give a text")
+    raise wrong_kind(name, value, advice)
+
+
+def place_of(value: str | os.PathLike[str], name: str) -> str:
+    """Where a store is: the text of a URL or path, or a path. A path names no scheme, whatever is in it."""
+    if not isinstance(value, os.PathLike):
+        return text_of(value, name, "give a text or a path")
+    path = text_of(os.fspath(value), name, "give a path that is a text")
+    return path if Path(path).is_absolute() else f"./{path}"
 
 
 def texts_of(values: Iterable[str], name: str) -> tuple[str, ...]:

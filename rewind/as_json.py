@@ -25,8 +25,8 @@ def to_json(value: Any, enc_hook: Callable[[Any], Any] | None = None) -> bytes:
     """The value as JSON in UTF-8. ``enc_hook`` turns an object of an unknown kind into a known one.
 
     Raises ``TypeError`` for what has no form in JSON, and ``BadJson`` for NaN and infinity, for a value
-    that contains itself, and for text that is not Unicode. What ``enc_hook`` raises passes through
-    unless it is a ``ValueError``, which is then the cause of a ``BadJson``.
+    that contains itself, and for text that is not Unicode. A ``TypeError`` or ``ValueError`` of
+    ``enc_hook`` is the cause of one of these; everything else that it raises passes through.
     """
     encode = _encode
     if enc_hook is not None:
@@ -38,9 +38,11 @@ def to_json(value: Any, enc_hook: Callable[[Any], Any] | None = None) -> bytes:
             "value has text with half of a surrogate pair, which UTF-8 cannot say"
         ) from error
     except RecursionError as error:
-        raise BadJson("value is nested too deep, or contains itself") from error
+        raise BadJson("value cannot be JSON: it is nested too deep, or contains itself") from error
     except ValueError as error:
         raise BadJson(f"value cannot be JSON: {one_line(str(error))}") from error
+    except TypeError as error:
+        raise TypeError(f"value cannot be JSON: {one_line(str(error))}") from error
 
 
 def _plain(part: Any, enc_hook: Callable[[Any], Any] | None = None) -> Any:
@@ -51,7 +53,7 @@ def _plain(part: Any, enc_hook: Callable[[Any], Any] | None = None) -> Any:
         return str(part)
     if isinstance(part, bytes | bytearray | memoryview):
         raise TypeError(
-            "value has bytes in it, which JSON has no form for: decode or encode them first, as with "
+            "it has bytes in it, which JSON has no form for: decode or encode them first, as with "
             "base64; or give bytes to NewEvent as they are"
         )
     # A set has another order in each process. A retry of an append has to be equal to it.
@@ -65,7 +67,7 @@ def _plain(part: Any, enc_hook: Callable[[Any], Any] | None = None) -> Any:
         return plain(part, builtin_types=kept, str_keys=True, order="deterministic")
     except TypeError as error:
         raise TypeError(
-            f"value has {quoted(part)} in it, which JSON has no form for ({one_line(str(error))}): give "
+            f"it has {quoted(part)} in it, which JSON has no form for ({one_line(str(error))}): give "
             "enc_hook, a function that turns it into what has one"
         ) from error
 

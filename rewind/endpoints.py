@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from rewind.errors import BadConfiguration, Unavailable
+from rewind.errors import BadConfiguration, Unavailable, one_line
 
 IPC_PATH_BYTES_MAX = 107  # sun_path of unix(7) has 108, the last of them zero
 PORT_MAX = 65535
@@ -111,27 +111,27 @@ def check_bind(text: str, source: str) -> Endpoint:
     Raises ``BadConfiguration``, which names the ``source`` of the setting first, if it is none.
     """
     endpoint = parse(text)
+    said = f"{source}={one_line(text)}"
     if endpoint is None:
         raise BadConfiguration(
-            f"{source}={text}: not an endpoint; write tcp://ADDRESS:PORT (PORT * takes a free "
+            f"{said}: not an endpoint; write tcp://ADDRESS:PORT (PORT * takes a free "
             "one) or ipc://PATH"
         )
-    _check_path(endpoint, f"{source}={text}")
+    _check_path(endpoint, said)
     if endpoint.port is not None and not 1 <= endpoint.port <= PORT_MAX:
-        raise BadConfiguration(f"{source}={text}: a port is 1 to {PORT_MAX}, or * for a free one")
+        raise BadConfiguration(f"{said}: a port is 1 to {PORT_MAX}, or * for a free one")
     return endpoint
 
 
-def check_endpoint(text: str) -> Endpoint:
-    """The endpoint to connect to. Raises ``BadConfiguration`` if nobody can connect to it."""
+def check_endpoint(text: str, name: str = "endpoint") -> Endpoint:
+    """The endpoint to connect to. Raises ``BadConfiguration``, which names it so, if nobody can."""
     endpoint = parse(text)
+    said = f"{name} {one_line(text)}"
     if endpoint is None or (endpoint.port is None and not endpoint.is_ipc):
-        raise BadConfiguration(
-            f"endpoint {text}: write tcp://HOST:PORT, tcp://[IPV6]:PORT or ipc://PATH"
-        )
-    _check_path(endpoint, f"endpoint {text}")
+        raise BadConfiguration(f"{said}: write tcp://HOST:PORT, tcp://[IPV6]:PORT or ipc://PATH")
+    _check_path(endpoint, said)
     if endpoint.port is not None and (endpoint.wildcard or not 1 <= endpoint.port <= PORT_MAX):
-        raise BadConfiguration(f"endpoint {text}: a host and a port of 1 to {PORT_MAX} are needed")
+        raise BadConfiguration(f"{said}: a host and a port of 1 to {PORT_MAX} are needed")
     return endpoint
 
 

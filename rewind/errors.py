@@ -19,19 +19,19 @@ QUOTED_CHARS_MAX = 80  # a message that quotes what it refuses is still read at 
 MESSAGE_CHARS_MAX = 400  # another program's message fits, and 16 MB that it echoes do not
 
 
-def quoted(value: object) -> str:
-    """A value as a message quotes it: on one line, at most ``QUOTED_CHARS_MAX`` characters of it.
+def quoted(value: object, most: int = QUOTED_CHARS_MAX) -> str:
+    """A value as a message quotes it: on one line, at most so many characters of it.
 
     Texts, bytes and numbers are as Python writes them, so whatever does not print is escaped;
     anything else is named by its kind, because its own form may be of any length.
     """
     if isinstance(value, str | bytes | bytearray):
         size = len(value)
-        shown = repr(value[:QUOTED_CHARS_MAX])
-        if size <= QUOTED_CHARS_MAX and len(shown) <= QUOTED_CHARS_MAX:
+        shown = repr(value[:most])
+        if size <= most and len(shown) <= most:
             return shown
         unit = "characters" if isinstance(value, str) else "bytes"
-        return f"{shown[:QUOTED_CHARS_MAX]}... ({size} {unit})"
+        return f"{shown[:most]}... ({size} {unit})"
     if value is None or isinstance(value, bool):
         return repr(value)
     if isinstance(value, float):
@@ -39,7 +39,7 @@ def quoted(value: object) -> str:
     if isinstance(value, int):
         bits = value.bit_length()
         return int.__repr__(value) if bits <= 128 else f"an integer of {bits} bits"
-    return f"a value of type {one_line(type(value).__name__, QUOTED_CHARS_MAX)}"
+    return f"a value of type {one_line(type(value).__name__, most)}"
 
 
 def one_line(text: str, most: int = MESSAGE_CHARS_MAX) -> str:

@@ -337,11 +337,14 @@ def own_id_position(prefix: bytes, id: bytes) -> int | None:
     return low & 0x3FFF_FFFF_FFFF_FFFF if low >> 62 == 0b10 else 0
 
 
-def uuid_of(id: uuid.UUID | str | bytes) -> uuid.UUID:
+def uuid_of(id: uuid.UUID | str | bytes, name: str = "id") -> uuid.UUID:
     """A UUID from itself, its text or its 16 bytes. Raises ``BadRequest`` for anything else."""
+    if isinstance(id, uuid.UUID):
+        return id
+    advice = "give a UUID, its text or its 16 bytes"
+    if not isinstance(id, str | bytes | bytearray):
+        raise wrong_kind(name, id, advice)
     try:
-        if isinstance(id, uuid.UUID):
-            return id
-        return uuid.UUID(bytes=bytes(id)) if isinstance(id, bytes | bytearray) else uuid.UUID(id)
-    except (ValueError, AttributeError, TypeError) as error:
-        raise BadRequest(f"id is {quoted(id)}: give a UUID, its text or its 16 bytes") from error
+        return uuid.UUID(id) if isinstance(id, str) else uuid.UUID(bytes=bytes(id))
+    except ValueError as error:
+        raise BadRequest(f"{name} is {quoted(id)}: {advice}") from error

@@ -23,7 +23,7 @@ from rewind.endpoints import (
     socket_file,
     without_transport,
 )
-from rewind.errors import BadConfiguration, Unavailable
+from rewind.errors import BadConfiguration, Unavailable, one_line
 
 NOT, PORT, PATH = "not an endpoint", "a port is 1 to 65535", "takes a path of 1 to 107 bytes"
 WRITE, NEEDED = "write tcp://HOST:PORT", "a host and a port of 1 to 65535 are needed"
@@ -109,7 +109,7 @@ def bound(text: str) -> str:
     try:
         return LOOPBACK if check_bind(text, "--topic-bind").loopback else OPEN
     except BadConfiguration as refused:
-        assert str(refused).startswith(f"--topic-bind={text}: ")
+        assert str(refused).startswith(f"--topic-bind={one_line(text)}: ")
         return str(refused)
 
 
@@ -119,7 +119,7 @@ def connected(text: str) -> str:
         check_endpoint(text)
         return FINE
     except BadConfiguration as refused:
-        assert str(refused).startswith(f"endpoint {text}: ")
+        assert str(refused).startswith(f"endpoint {one_line(text)}: ")
         return str(refused)
 
 

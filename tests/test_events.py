@@ -7,7 +7,7 @@ import uuid
 import msgspec
 import pytest
 from copies import COPIES
-from wrong_arguments import NEW_EVENT, refused, unthought
+from wrong_arguments import FROM_JSON, NEW_EVENT, refused, unthought
 
 import rewind
 from rewind.events import (
@@ -174,6 +174,14 @@ def test_a_new_event_is_copied_whole(how: str) -> None:
     again = COPIES[how](new)
     for name in ("type", "data", "id", "tags", "metadata"):
         assert getattr(again, name) == getattr(new, name)
+
+
+@pytest.mark.parametrize("name", FROM_JSON[1])
+def test_from_json_refuses_what_is_of_a_wrong_kind(name: str) -> None:
+    right, wrong = FROM_JSON
+    assert unthought(NewEvent.from_json.__func__, wrong) == {"enc_hook"}  # type: ignore[attr-defined]
+    for value in wrong[name]:
+        refused(NewEvent.from_json, right, name, value)
 
 
 @pytest.mark.parametrize("name", NEW_EVENT[1])

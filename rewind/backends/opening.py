@@ -17,7 +17,7 @@ from uuid import UUID
 
 from rewind.backends.contract import Backend
 from rewind.backends.directory import Directory, scheme_of
-from rewind.errors import BadConfiguration, StoreForeign
+from rewind.errors import MESSAGE_CHARS_MAX, BadConfiguration, StoreForeign, one_line, quoted
 
 #: Scheme -> module, and the class in it. The module is imported when a store is opened.
 BACKENDS = {
@@ -79,22 +79,26 @@ def _split(url: str) -> tuple[str, Path]:
         scheme, path = "", url
     elif scheme in ("tcp", "ipc", "inproc"):
         raise BadConfiguration(
-            f"store {url!r} is the endpoint of a daemon: connect to it, or give a path"
+            f"store {quoted(url, MESSAGE_CHARS_MAX)} is the endpoint of a daemon: connect to it, or give a path"
         )
     elif scheme not in BACKENDS:
         raise BadConfiguration(
-            f"store {url!r}: unknown scheme {scheme!r}; known are {', '.join(SCHEMES)}, "
-            f"and ./{url} is a path"
+            f"store {quoted(url, MESSAGE_CHARS_MAX)}: unknown scheme {quoted(scheme)}; known are {', '.join(SCHEMES)}, "
+            f"and ./{one_line(url)} is a path"
         )
     elif scheme == "memory":
         if path:
-            raise BadConfiguration(f"store {url!r}: memory: keeps nothing and takes no path")
+            raise BadConfiguration(
+                f"store {quoted(url, MESSAGE_CHARS_MAX)}: memory: keeps nothing and takes no path"
+            )
         return scheme, Path()
     elif not path:
-        raise BadConfiguration(f"store {url!r} has no path: write {scheme}:PATH")
+        raise BadConfiguration(
+            f"store {quoted(url, MESSAGE_CHARS_MAX)} has no path: write {scheme}:PATH"
+        )
     elif re.match("//[^/]", path):
         raise BadConfiguration(
-            f"store {url!r} names a host, but a store is on this machine: write {scheme}:/PATH"
+            f"store {quoted(url, MESSAGE_CHARS_MAX)} names a host, but a store is on this machine: write {scheme}:/PATH"
         )
     _check_path(url, path)
     return scheme, Path(path)
@@ -104,10 +108,12 @@ def _check_path(url: str, path: str) -> None:
     if not path:
         raise BadConfiguration("the store is empty: give a path, or scheme:PATH")
     if "\0" in path:
-        raise BadConfiguration(f"store {url!r}: a path has no NUL characters")
+        raise BadConfiguration(
+            f"store {quoted(url, MESSAGE_CHARS_MAX)}: a path has no NUL characters"
+        )
     if path.startswith("~"):
         raise BadConfiguration(
-            f"store {url!r}: ~ is for the shell to replace, and it did not: "
+            f"store {quoted(url, MESSAGE_CHARS_MAX)}: ~ is for the shell to replace, and it did not: "
             "write the directory out, or ./~ if it is really called so"
         )
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rewind.arguments import at_least_one, number_of, text_of
+from rewind.arguments import at_least_one, number_of, place_of, text_of
 from rewind.checks import check_seconds
 from rewind.client.blocking import BATCH_EVENTS, ENDPOINT
 from rewind.client.follow import Delivery
@@ -39,16 +40,17 @@ def connect_async(
     """An asyncio client of the daemon at ``endpoint``; as ``connect``, and no coroutine either."""
     from rewind.client.zmq_async import AsyncConnection
 
-    check_endpoint(endpoint)
+    check_endpoint(text_of(endpoint, "endpoint"))
     if topic_endpoint is not None:
-        check_endpoint(topic_endpoint)
+        check_endpoint(text_of(topic_endpoint, "topic_endpoint"), "topic_endpoint")
     return AsyncClient(AsyncConnection(endpoint, topic_endpoint), Requests(endpoint, timeout))
 
 
-def open_async(url: str) -> AsyncClient:
+def open_async(url: str | os.PathLike[str]) -> AsyncClient:
     """The same API on a store in this process; as ``open``. Opening it blocks for a moment."""
     from rewind.client.embedded import Embedded
 
+    url = place_of(url, "url")
     return AsyncClient(AsyncEmbedded(Embedded(url)), Requests(url, TIMEOUT_S))
 
 

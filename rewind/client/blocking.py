@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
-from rewind.arguments import at_least_one, number_of, text_of
+from rewind.arguments import at_least_one, number_of, place_of, text_of
 from rewind.checks import check_seconds
 from rewind.client.follow import Delivery
 from rewind.client.pages import EventPages, Pages, PagesAhead, StreamPages, to_read
@@ -46,13 +46,13 @@ def connect(
     """
     from rewind.client.zmq_blocking import ConnectionPool
 
-    check_endpoint(endpoint)
+    check_endpoint(text_of(endpoint, "endpoint"))
     if topic_endpoint is not None:
-        check_endpoint(topic_endpoint)
+        check_endpoint(text_of(topic_endpoint, "topic_endpoint"), "topic_endpoint")
     return Client(ConnectionPool(endpoint, topic_endpoint), Requests(endpoint, timeout))
 
 
-def open(url: str) -> Client:
+def open(url: str | os.PathLike[str]) -> Client:
     """The same API on a store in this process, without a daemon: ``scheme:PATH``, ``memory:`` or a
     bare path. No other process can use the store meanwhile. A store that this process has open is
     shared, and closed with its last client.
@@ -61,6 +61,7 @@ def open(url: str) -> Client:
     """
     from rewind.client.embedded import Embedded
 
+    url = place_of(url, "url")
     return Client(Embedded(url), Requests(url, TIMEOUT_S))
 
 

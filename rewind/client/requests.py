@@ -241,7 +241,7 @@ class Requests:
             timeout_s = check_seconds(timeout_s, "timeout")
         id = None
         if append_id is not None:
-            id = _append_id_of(append_id)
+            id = uuid_of(append_id, "append_id").bytes
         elif not pairs or pairs[0][1].id is None:
             id = new_append_id()
         carried = tuple(_append_event(stream, event) for stream, event in pairs)
@@ -354,21 +354,9 @@ def new_append_id() -> bytes:
     return (high | random_bits | 0x7000_8000_0000_0000_0000).to_bytes(16, "big")
 
 
-def _append_id_of(id: Id) -> bytes:
-    try:
-        return uuid_of(id).bytes
-    except BadRequest as error:
-        raise BadRequest(
-            f"append_id is {quoted(id)}: give a UUID, its text or its 16 bytes"
-        ) from error
-
-
 def store_id_of(id: Id) -> bytes:
     """The 16 bytes of a store id as a caller gave it. Raises ``BadRequest``."""
-    try:
-        return uuid_of(id).bytes
-    except BadRequest as error:
-        raise BadRequest(f"{id!r} is not a store id: give a UUID, its text or 16 bytes") from error
+    return uuid_of(id, "store_id").bytes
 
 
 def _encode_append(append: Append, event_bytes_max: int) -> bytes:
@@ -376,17 +364,8 @@ def _encode_append(append: Append, event_bytes_max: int) -> bytes:
         check_append(append, event_bytes_max)
         return encode(append)
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
-        # A value has a type that the wire has no word for, or its text is not UTF-8.
-        raise BadRequest(_wrong_type(append) or f"the append cannot be encoded: {error}") from error
-
-
-def _wrong_type(append: Append) -> str:
-    for index, event in enumerate(append.events):
-        for name, kind in (("stream", str), ("type", str), ("data", bytes)):
-            value = getattr(event, name)
-            if not isinstance(value, kind):
-                return f"events[{index}]: {name} is {type(value).__name__}, not {kind.__name__}"
-    return ""
+        # An event was changed after it was made, so that its fields are of a kind that nobody looked at.
+        raise BadRequest(f"the append cannot be encoded: {one_line(str(error))}") from error
 
 
 def closed() -> Closed:

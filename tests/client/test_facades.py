@@ -9,9 +9,11 @@ import inspect
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from inspect import getattr_static
+from pathlib import Path
 from typing import Any
 
 import pytest
+from wrong_arguments import CONNECT, OPEN, refused, unthought
 
 import rewind
 
@@ -122,6 +124,33 @@ def test_both_clients_are_made_alike(
 ) -> None:
     assert list(function_differences(blocking, asynchronous)) == []
     assert f"as ``{blocking.__name__}``" in str(asynchronous.__doc__)
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        (rewind.connect, CONNECT),
+        (rewind.connect_async, CONNECT),
+        (rewind.open, OPEN),
+        (rewind.open_async, OPEN),
+    ],
+)
+def test_a_client_is_made_of_the_right_kinds(function: Callable[..., Any], arguments: Any) -> None:
+    right, wrong = arguments
+    assert unthought(function, wrong) == set()
+    for name, values in wrong.items():
+        for value in values:
+            refused(function, right, name, value)
+
+
+def test_a_path_is_opened_whatever_is_in_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path / "absolute", Path("relative"), Path("sqlite:colon")):
+        with rewind.open(path) as client:
+            client.append("s", rewind.NewEvent("A"))
+        assert path.is_dir()
 
 
 def test_every_name_of_the_lists_exists() -> None:
