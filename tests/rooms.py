@@ -67,7 +67,8 @@ ROOMS = (
         {
             "contract.py": "events",
             "lock.py": "errors",
-            "directory.py": "errors lock.py",
+            "scratch.py": "",
+            "directory.py": "errors lock.py scratch.py",
             "verify.py": "errors events contract.py",
             "opening.py": "errors contract.py directory.py",
             "memory.py": "errors events contract.py verify.py",

@@ -59,6 +59,8 @@ class Backend(Protocol):
     #: What it means that an append is acknowledged: ``fsync`` or ``memory``.
     durability: str
     store_id: UUID
+    #: True if the store was opened to be read: then ``commit`` must not be called.
+    read_only: bool = False
     #: The directory whose file system must have room; None if there are no files.
     path: Path | None
 

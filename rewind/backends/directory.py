@@ -4,7 +4,7 @@
 
     PATH/rewind.json   {"rewind": "event store", "scheme": ..., "format": ..., "store_id": ...,
                        "complete": ..., "crc": ...}
-    PATH/lock          held with flock(2) while open; names its owner (lock.py)
+    PATH/lock          held with flock(2) while open; names its owner (lock.py), not who only reads
     PATH/...           the backend's own files
 
     crc: the CRC-32 of "SCHEME FORMAT STORE_ID". Earlier releases wrote none, and ignore it.
@@ -34,6 +34,7 @@ from zlib import crc32
 import msgspec
 
 from rewind.backends.lock import Lock
+from rewind.backends.scratch import Scratch
 from rewind.errors import (
     StoreDamaged,
     StoreError,
@@ -106,22 +107,36 @@ class Directory:
     ``path``: absolute, so that the process may change its working directory. ``created`` is True
     until ``finish`` was called on a new store: then the backend creates its files. If it is False,
     the files must be there, and a missing one is damage.
+
+    ``read_only``: nothing in the directory is written, created or mended, so that it may lie on a
+    medium that nobody can write to. Others may read it at the same time. The backend's ``commit`` is
+    not called, and what it has to write in order to read goes to ``scratch``.
     """
 
     def __init__(
-        self, path: Path, scheme: str, format_version: int, store_id: UUID | None = None
+        self,
+        path: Path,
+        scheme: str,
+        format_version: int,
+        store_id: UUID | None = None,
+        read_only: bool = False,
     ) -> None:
         self.path = path = _absolute(path)
+        self.read_only = read_only
+        self._scratch: Scratch | None = None
+        self._places: dict[Path, tuple[int, int]] = {}
         identity = _read_identity(path)
         if identity is not None:
             _check_identity(path, identity, scheme, format_version, store_id)
-        elif _create(path):
+        elif not read_only and _create(path):
             sync_directory(path.parent)
         with ExitStack() as undo:
-            self._lock = _take_lock(path)
+            self._lock = _take_lock(path, read_only)
             undo.callback(self.close)
             # It is read again, now that nobody else can write it.
             identity = _read_identity(path)
+            if read_only and (identity is None or not identity.complete):
+                raise StoreForeign(f"{path} holds no store, and none is created to be read only")
             if identity is None:
                 identity = _write_identity(path, scheme, format_version, store_id or uuid4())
             _check_identity(path, identity, scheme, format_version, store_id)
@@ -140,12 +155,15 @@ class Directory:
             self._identity.complete = True
             _replace(self.path, self._identity)
             self.created = False
+        if self.read_only:
+            return
         try:
             self._watch([self.path / file for file in files])
         except OSError as error:
             raise translate(error, f"cannot look at {self.path}") from error
 
     def _watch(self, files: list[Path]) -> None:
+        assert self._lock is not None, "who writes has the lock"
         self._places = {path: _place(path) for path in (self.path, *files)}
         self._places[self.path / _LOCK] = self._lock.identity()
         if any(map(_others_can_read, files)):
@@ -172,10 +190,25 @@ class Directory:
             "nothing is stored there any more"
         )
 
+    def scratch(self) -> Path:
+        """A temporary folder, which is removed by ``close``."""
+        if self._scratch is None:
+            try:
+                self._scratch = Scratch()
+            except OSError as error:
+                raise StoreFailed(
+                    "reading this store needs a temporary folder, and there can be none: "
+                    f"{error.strerror}. TMPDIR says where"
+                ) from error
+        return self._scratch.path
+
     def close(self) -> None:
-        """Give the lock back."""
+        """Give the lock back, and remove what was temporary."""
+        if self._scratch is not None:
+            self._scratch.close()
         try:
-            self._lock.release()
+            if self._lock is not None:
+                self._lock.release()
         except OSError as error:
             raise translate(error, f"cannot close {self.path / _LOCK}") from error
 
@@ -307,9 +340,14 @@ def _create(path: Path) -> bool:
     return True
 
 
-def _take_lock(path: Path) -> Lock:
+def _take_lock(path: Path, read_only: bool) -> Lock | None:
+    """The lock; None for a reader where there is no lock to take, so that nobody can have it."""
     try:
-        return Lock(path / _LOCK)
+        return Lock(path / _LOCK, shared=read_only)
+    except FileNotFoundError as error:
+        if read_only:
+            return None
+        raise translate(error, f"cannot lock {path / _LOCK}", StoreNotCreated) from error
     except OSError as error:
         raise translate(error, f"cannot lock {path / _LOCK}", StoreNotCreated) from error
 

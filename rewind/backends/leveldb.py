@@ -16,6 +16,7 @@ finished: everything after it is then lost without a word.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -25,7 +26,7 @@ import plyvel
 from rewind.backends import blocks
 from rewind.backends.block_backend import BlockBackend
 from rewind.backends.contract import Commit
-from rewind.backends.directory import Directory, create_directory
+from rewind.backends.directory import Directory, create_directory, translate
 from rewind.backends.index import Index, after_prefix, pack_u64
 from rewind.errors import Behind, StoreDamaged, StoreFailed, StoreNotPermitted
 from rewind.events import decode_key, own_id_prefix
@@ -41,16 +42,21 @@ _BLOCK_STOP = after_prefix(_BLOCK)
 
 
 class LevelDB:
-    """plyvel as ``KeyValues``, with its errors in our words."""
+    """plyvel as ``KeyValues``, with its errors in our words.
 
-    def __init__(self, path: Path, create: bool) -> None:
+    ``scratch``: a temporary folder. With one, the files at ``path`` are only read, and whatever LevelDB
+    writes, at the opening, when it is told to and on its own account, is written there.
+    """
+
+    def __init__(self, path: Path, create: bool, scratch: Path | None = None) -> None:
         if create:
             create_directory(path)
         else:
             _check_present(path)
+        files = path if scratch is None else _link(path, scratch)
         try:
             self._db = plyvel.DB(
-                os.fsencode(path),  # A path need not be UTF-8.
+                os.fsencode(files),  # A path need not be UTF-8.
                 create_if_missing=create,
                 paranoid_checks=True,
                 write_buffer_size=WRITE_BUFFER_BYTES,
@@ -125,6 +131,25 @@ def _check_present(path: Path) -> None:
         raise StoreNotPermitted(f"cannot open LevelDB in {path}: {error.strerror}") from error
 
 
+def _link(path: Path, scratch: Path) -> Path:
+    """A folder in ``scratch`` that LevelDB may open and change in place of that at ``path``.
+
+    Tables, which are never changed and are nearly all of it, are symbolic links; deleting one leaves
+    the table. What LevelDB replays and writes anew is copied, a few write buffers at most.
+    """
+    copy = scratch / path.name
+    try:
+        copy.mkdir()
+        for file in path.iterdir():
+            if file.suffix in (".ldb", ".sst"):
+                (copy / file.name).symlink_to(file)
+            elif file.suffix == ".log" or file.name.startswith(("CURRENT", "MANIFEST-")):
+                shutil.copyfile(file, copy / file.name)
+    except OSError as error:
+        raise translate(error, f"cannot make a copy of LevelDB in {path} to read it") from error
+    return copy
+
+
 def _damage_at(key: bytes, error: plyvel.CorruptionError) -> StoreDamaged:
     """``key``: what was looked for, or where a scan began; see index.py for what is at which."""
     return StoreDamaged(f"LevelDB reports damage when asked for {key!r}: {_message(error)}")
@@ -146,8 +171,10 @@ class LevelDBBackend(BlockBackend):
         self._directory = directory
         self.path = directory.path
         self.store_id = directory.store_id
+        self.read_only = directory.read_only
+        scratch = directory.scratch() if directory.read_only else None
         with ExitStack() as undo:
-            self._db = LevelDB(directory.path / "leveldb", create=directory.created)
+            self._db = LevelDB(directory.path / "leveldb", directory.created, scratch)
             undo.callback(self._db.close)
             self._index = Index(self._db, self, own_id_prefix(self.store_id))
             directory.finish("leveldb/CURRENT")
@@ -164,6 +191,7 @@ class LevelDBBackend(BlockBackend):
         return last, decode_key(blocks.decode(block, last).record(last)).recorded_at_ns
 
     def commit(self, commit: Commit) -> None:
+        assert not self.read_only
         if commit.after != self._head:
             raise Behind(self._head)
         records = commit.records

@@ -3,6 +3,8 @@
 flock and not a POSIX lock, because earlier releases take it and must see this one, and because a
 process loses its POSIX locks as soon as it closes any descriptor of the file.
 
+Who opens a store read-only takes the same lock shared: any number of readers, or one owner.
+
 A flock lasts until the last copy of its descriptor is closed, and a fork copies descriptors. So a
 forked child closes its copies at once, and ``release`` unlocks before it closes. exec closes them.
 
@@ -32,19 +34,21 @@ _inherited: set[tuple[int, int]] = set()  # These files were locked when this pr
 class Lock:
     """The lock on ``file``, which is created if need be and then names this process.
 
-    Raises ``StoreLocked``, which names the owner, and ``OSError``.
+    ``shared``: with others that read, and the file, which must be there, is not written. Raises
+    ``StoreLocked``, which names the owner, and ``OSError``.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, shared: bool = False) -> None:
         self._descriptor = -1
         _held.add(self)  # Before it is opened, so that no child inherits an unknown descriptor.
         with ExitStack() as undo:
             undo.callback(self.release)
-            self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._take(file)
+            access = os.O_RDONLY if shared else os.O_RDWR | os.O_CREAT
+            self._descriptor = os.open(file, access | os.O_CLOEXEC, 0o600)
+            self._take(file, shared)
             undo.pop_all()
 
-    def _take(self, file: Path) -> None:
+    def _take(self, file: Path, shared: bool) -> None:
         if self.identity() in _inherited:
             raise StoreLocked(
                 f"the store {file.parent} was open when this process was forked, which therefore "
@@ -52,8 +56,15 @@ class Lock:
             )
         me = f"pid {os.getpid()} on {socket.gethostname()}"
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(
+                self._descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
+            )
         except BlockingIOError as error:
+            if not shared and self._is_read():
+                raise StoreLocked(
+                    f"the store {file.parent} is in use by somebody who reads it, opened read-only: "
+                    "wait for the end of that first"
+                ) from error
             found = os.pread(self._descriptor, OWNER_BYTES_MAX, 0)
             owner = found.decode(errors="replace").strip() or "another process"
             raise StoreLocked(
@@ -61,8 +72,18 @@ class Lock:
                 if owner == me
                 else f"the store {file.parent} is in use by {owner}: stop it first"
             ) from error
+        if shared:
+            return
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, f"{me}\n".encode(), 0)
+
+    def _is_read(self) -> bool:
+        """Whether those who have the lock share it. The file names an owner, and never them."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True  # It is unlocked with the descriptor, at once.
 
     def identity(self) -> tuple[int, int]:
         """Device and inode of the file that is locked, which the path may lead away from."""

@@ -40,23 +40,25 @@ def is_store_url(text: str) -> bool:
     return text.split(":", 1)[0] in BACKENDS and ":" in text
 
 
-def open_backend(url: str, store_id: UUID | None = None) -> Backend:
+def open_backend(url: str, store_id: UUID | None = None, *, read_only: bool = False) -> Backend:
     """Open, and create if need be, the store at a URL or bare path.
 
     ``scheme:PATH``, ``memory:``, or a bare PATH, which opens whatever it holds and, when empty,
     creates the default scheme. ``store_id`` is the id of a store that is created, one of its own
-    if None; with it, a store that has another id is ``StoreForeign``. Raises
+    if None; with it, a store that has another id is ``StoreForeign``. ``read_only``: the store must
+    exist, and not a byte of it is written, whatever state it was left in. Raises
     ``BadConfiguration`` or a ``StoreError``, before touching a byte of a store it may not open.
     """
     scheme, path = _split(url)
     if scheme == "memory":
         memory: Backend = _load(scheme)(store_id)
+        memory.read_only = read_only
         return memory
     scheme = scheme or _scheme_at(path)
     # The driver comes first, so that a missing one leaves no directory behind.
     backend_class = _load(scheme)
     with ExitStack() as undo:
-        directory = Directory(path, scheme, backend_class.format_version, store_id)
+        directory = Directory(path, scheme, backend_class.format_version, store_id, read_only)
         undo.callback(directory.close)
         backend: Backend = backend_class(directory)
         undo.pop_all()

@@ -24,8 +24,9 @@ The file is long because whatever touches the driver, its settings and its error
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -158,10 +159,16 @@ class SQLiteBackend(Backend):
         self._file = directory.path / "events.sqlite"
         self._failed = False
         self._unchecked_bytes = 0  # The records since the last checkpoint have so many.
+        self.read_only = directory.read_only
         with translated(self._file), ExitStack() as undo:
-            self._db = connect(self._file, create=directory.created)
-            undo.callback(self._db.close)
-            self._begin_use(directory)
+            if directory.read_only:
+                self._db = connect_to_read(self._file, directory.scratch)
+                undo.callback(self._db.close)
+                self._check_identity()
+            else:
+                self._db = connect(self._file, create=directory.created)
+                undo.callback(self._db.close)
+                self._begin_use(directory)
             self._head, self._last_time_ns = self._find_last()
             undo.pop_all()
 
@@ -225,6 +232,7 @@ class SQLiteBackend(Backend):
         return [*self._rows(_APPEND_IDS, (after, until), (bytes, int, int))]
 
     def commit(self, commit: Commit) -> None:
+        assert not self.read_only
         if commit.after != self._head:
             raise Behind(self._head)
         records = commit.records
@@ -411,13 +419,16 @@ def _verify(record: bytes, crc: int, position: int, version: tuple[str, int] | N
 class Keys:
     """A SQLite file as ``KeyValues`` (index.py), for an index that can be made again.
 
-    A value is followed by the CRC-32 of its key and itself, 4 bytes, little-endian.
+    A value is followed by the CRC-32 of its key and itself, 4 bytes, little-endian. ``scratch``: a
+    temporary folder; with one, the file is copied there, and the copy is read and written.
     """
 
-    def __init__(self, path: Path, create: bool) -> None:
+    def __init__(self, path: Path, create: bool, scratch: Path | None = None) -> None:
         self._file = path / "index.sqlite"
         if create:
             create_directory(path)
+        if scratch is not None:
+            self._file = _copy(self._file, scratch)
         with translated(self._file), ExitStack() as undo:
             self._db = connect(self._file, create)
             undo.callback(self._db.close)
@@ -478,24 +489,81 @@ def connect(file: Path, create: bool) -> sqlite3.Connection:
 
     SQLite gives the -wal and -shm files the mode of this one.
     """
+    uri = _uri(file, "mode=rwc" if create else "mode=rw")
+    try:
+        if create:
+            os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
+    except OSError as error:
+        raise translate(error, f"cannot open {file}") from error
+    return _connect(file, uri)
+
+
+def connect_to_read(file: Path, scratch: Callable[[], Path]) -> sqlite3.Connection:
+    """Open a file so that neither it nor a file beside it is changed.
+
+    What a -wal file holds is as much a part of it: a killed process leaves one. SQLite reads it only
+    through a -shm file, which is not written with this setting. Where that file is missing, as it may
+    be from a copy, the others are copied to the temporary folder that ``scratch`` returns.
+    """
+    if not _size(_beside(file, "-wal")):
+        options = (
+            "mode=ro&immutable=1"  # SQLite opens nothing else, and would not look at a -wal file.
+        )
+    elif _size(_beside(file, "-shm")):
+        options = "mode=ro&readonly_shm=1"
+    else:
+        file, options = _copy(file, scratch()), "mode=rw"
+    return _connect(file, _uri(file, options))
+
+
+def _uri(file: Path, options: str) -> str:
     if len(os.fsencode(file)) > PATH_BYTES_MAX:
         raise StoreNotCreated(
             f"the path {file} is too long for SQLite, which takes {PATH_BYTES_MAX} bytes"
         )
+    return f"{file.absolute().as_uri()}?{options}"
+
+
+def _connect(file: Path, uri: str) -> sqlite3.Connection:
     try:
-        if create:
-            os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
-        elif not file.exists():
+        if not file.exists():
             raise StoreDamaged(f"{file} is missing")
     except OSError as error:
         raise translate(error, f"cannot open {file}") from error
     return sqlite3.connect(
-        f"{file.absolute().as_uri()}?mode={'rwc' if create else 'rw'}",
+        uri,
         uri=True,
         timeout=BUSY_SECONDS,
         isolation_level=None,  # This module begins and ends transactions itself.
         check_same_thread=False,  # One thread at a time uses it, but not always the same one.
     )
+
+
+def _copy(file: Path, folder: Path) -> Path:
+    """A copy of a file and its -wal file in a folder."""
+    try:
+        for each in (file, _beside(file, "-wal")):
+            if each is file or _size(each):
+                shutil.copyfile(each, folder / each.name)
+    except FileNotFoundError as error:
+        raise StoreDamaged(f"{file} is missing") from error
+    except OSError as error:
+        raise translate(error, f"cannot copy {file} to read it") from error
+    return folder / file.name
+
+
+def _beside(file: Path, suffix: str) -> Path:
+    return file.with_name(file.name + suffix)
+
+
+def _size(file: Path) -> int:
+    """The size of a file, 0 where there is none."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise translate(error, f"cannot read {file}") from error
 
 
 def configure(db: sqlite3.Connection, settings: Settings) -> None:

@@ -55,8 +55,8 @@ def client_at(
     """A client of the daemon at an endpoint, or of a store opened in this process.
 
     Only a command that ``writes`` may make a store where none is: one that a URL names the kind of,
-    or at a bare path one that ``creates`` asks for. Raises what says why there is no client:
-    ``BadConfiguration``, ``StoreForeign`` or another ``StoreError``.
+    or at a bare path one that ``creates`` asks for. Others open a store read-only. Raises what says
+    why there is no client: ``BadConfiguration``, ``StoreForeign`` or another ``StoreError``.
     """
     import logging
 
@@ -67,7 +67,7 @@ def client_at(
         client = rewind.connect(where, timeout=timeout)
     else:
         _check_store(where, writes, creates)
-        client = rewind.open(where)
+        client = rewind.open(where, read_only=not writes)
     try:
         yield client
     finally:

@@ -46,12 +46,12 @@ def connect_async(
     return AsyncClient(AsyncConnection(endpoint, topic_endpoint), Requests(endpoint, timeout))
 
 
-def open_async(url: str | os.PathLike[str]) -> AsyncClient:
+def open_async(url: str | os.PathLike[str], *, read_only: bool = False) -> AsyncClient:
     """The same API on a store in this process; as ``open``. Opening it blocks for a moment."""
     from rewind.client.embedded import Embedded
 
     url = place_of(url, "url")
-    return AsyncClient(AsyncEmbedded(Embedded(url)), Requests(url, TIMEOUT_S))
+    return AsyncClient(AsyncEmbedded(Embedded(url, read_only)), Requests(url, TIMEOUT_S))
 
 
 class AsyncClient:

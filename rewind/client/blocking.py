@@ -52,17 +52,20 @@ def connect(
     return Client(ConnectionPool(endpoint, topic_endpoint), Requests(endpoint, timeout))
 
 
-def open(url: str | os.PathLike[str]) -> Client:
+def open(url: str | os.PathLike[str], *, read_only: bool = False) -> Client:
     """The same API on a store in this process, without a daemon: ``scheme:PATH``, ``memory:`` or a
     bare path. No other process can use the store meanwhile. A store that this process has open is
     shared, and closed with its last client.
+
+    ``read_only``: the store must exist and nothing of it is written, so that it may lie where nobody
+    can write; appends raise ``Forbidden``. Others may have it open read-only at the same time.
 
     Raises ``BadConfiguration`` or a ``StoreError``.
     """
     from rewind.client.embedded import Embedded
 
     url = place_of(url, "url")
-    return Client(Embedded(url), Requests(url, TIMEOUT_S))
+    return Client(Embedded(url, read_only), Requests(url, TIMEOUT_S))
 
 
 class Source(Protocol):

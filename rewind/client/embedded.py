@@ -31,10 +31,10 @@ _ROUTE = [b"embedded", b""]  # Requests look as if a connection of this name had
 class Embedded:
     """A client's use of a store that is open in this process. Any thread of that process."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, read_only: bool = False) -> None:
         self.url = url
         self._user = object()
-        self._opened = open_store(url, self._user)
+        self._opened = open_store(url, self._user, read_only)
         self._closed = False
         self._pid = os.getpid()
 

@@ -27,7 +27,7 @@ from rewind.answers import About, answer
 from rewind.backends import locate, open_backend
 from rewind.backends.directory import Place, place_of
 from rewind.client.requests import closed
-from rewind.errors import Closed, StoreError, StoreFailed, StoreForeign, fresh
+from rewind.errors import Closed, StoreError, StoreFailed, StoreForeign, StoreLocked, fresh
 from rewind.events import Append, Appended
 from rewind.store import Store
 from rewind.wire.envelope import Request
@@ -47,10 +47,11 @@ _of_the_parent: list[
 class OpenedStore:
     """A store and the lock around it. Any thread of the process that opened it; see ``open_store``."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, read_only: bool) -> None:
         self.url = url
+        self.read_only = read_only
         with ExitStack() as undo:
-            backend = undo.enter_context(closing(open_backend(url)))
+            backend = undo.enter_context(closing(open_backend(url, read_only=read_only)))
             self._store = Store(backend)
             self.place = None if backend.path is None else place_of(backend.path)
             undo.pop_all()
@@ -147,15 +148,16 @@ class _Queued(msgspec.Struct, eq=False):
     outcome: Any = None
 
 
-def open_store(url: str, user: object) -> OpenedStore:
+def open_store(url: str, user: object, read_only: bool) -> OpenedStore:
     """The store at a URL or path for one more ``user``: it is shared if this process has it open.
 
+    Who wants to append and who opens it ``read_only`` do not share: ``StoreLocked``.
     Raises ``BadConfiguration`` or a ``StoreError``.
     """
     with _opening:
-        opened = _find(url)
+        opened = _find(url, read_only)
         if opened is None:
-            opened = OpenedStore(url)
+            opened = OpenedStore(url, read_only)
             if opened.place is not None:
                 _opened[opened.place] = opened
         opened.users.add(user)
@@ -172,7 +174,7 @@ def close_store(opened: OpenedStore, user: object) -> None:
             opened.close()
 
 
-def _find(url: str) -> OpenedStore | None:
+def _find(url: str, read_only: bool) -> OpenedStore | None:
     """The open store at a URL, None if there is none."""
     scheme, path = locate(url)
     place = None if path is None else place_of(path)
@@ -183,6 +185,12 @@ def _find(url: str) -> OpenedStore | None:
         raise StoreForeign(
             f"{path} holds a store of scheme {opened.scheme!r}, not {scheme!r}: "
             f"open it as {opened.scheme}:{path}"
+        )
+    if read_only != opened.read_only:
+        how = "read-only" if opened.read_only else "to be written"
+        raise StoreLocked(
+            f"the store {path} is open in this process {how}: open it in the same way, which shares "
+            "it, or close it first"
         )
     return opened
 

@@ -20,6 +20,7 @@ from rewind.backends import Backend, Commit
 from rewind.errors import (
     BadRequest,
     Behind,
+    Forbidden,
     Internal,
     RequestError,
     StorageFull,
@@ -99,9 +100,13 @@ class Store:
 
         Returns how each ended, in their order, and every record that became durable since the last
         call, in order of position: those that another planned first. An append that needs what is
-        damaged is refused with ``Internal``, alone. Raises a ``StoreError`` when the commit failed:
-        then nothing may be acknowledged, and the process must end.
+        damaged is refused with ``Internal``, alone; every append to a store that was opened read-only
+        with ``Forbidden``. Raises a ``StoreError`` when the commit failed: then nothing may be
+        acknowledged, and the process must end.
         """
+        if self.backend.read_only:
+            refused = Forbidden("the store was opened read-only: open it without that to append")
+            return [refused] * len(appends), []
         self._confirm_now_and_then()
         outcomes = self._commit(appends)
         records, self._news = self._news, []

@@ -6,8 +6,11 @@ import fcntl
 from pathlib import Path
 
 import pytest
-from shell import events, fail, succeed
+from conftest import DURABLE
+from shell import events, fail, fill, succeed
 
+import rewind
+from rewind import NewEvent
 from rewind.testing import Daemon
 
 pytest_plugins = "cli_fixtures"
@@ -54,6 +57,35 @@ def test_append_creates_a_store_whose_kind_is_named(store: str, scheme: str) -> 
 def test_a_command_on_a_locked_store_names_its_owner(store: str) -> None:
     with Daemon(store) as daemon:
         assert f"in use by pid {daemon.process.pid} " in fail(75, "read", "-e", store)
+
+
+@pytest.mark.parametrize("scheme", DURABLE)
+def test_only_append_writes_to_a_store(scheme: str, tmp_path: Path) -> None:
+    fill(f"{scheme}:{tmp_path / 'store'}", "s", NewEvent("t", b"one"), NewEvent("t", b"two"))
+    before = listing(tmp_path)
+    for where in (f"{scheme}:{tmp_path / 'store'}", str(tmp_path / "store")):
+        with rewind.open(where, read_only=True):  # A second reader does not disturb the first.
+            assert [
+                e["data"] for e in events(succeed("read", "--format", "jsonl", "-e", where))
+            ] == ["one", "two"]
+        assert succeed("show", "2", "--data", "-e", where) == b"two"
+        assert succeed("streams", "-e", where).split() == [b"2", b"s"]
+        assert scheme.encode() in succeed("info", "-e", where)
+        assert succeed("tail", "--after", "1", "-n", "1", "-e", where).count(b"\n") == 1
+    assert listing(tmp_path) == before
+
+
+def listing(path: Path) -> dict[str, tuple[object, ...]]:
+    """Names, sizes, times and content of everything below a path."""
+    entries = (path, *path.rglob("*"))
+    return {
+        str(entry): (
+            entry.stat().st_size,
+            entry.stat().st_mtime_ns,
+            entry.is_file() and entry.read_bytes(),
+        )
+        for entry in entries
+    }
 
 
 def test_the_lock_of_a_store_is_free_after_a_command(store: str) -> None:

@@ -70,8 +70,11 @@ class LogBackend(BlockBackend):
         self._directory = directory
         self.path = directory.path
         self.store_id = directory.store_id
+        self.read_only = directory.read_only
         with ExitStack() as undo:
-            self._segments = Segments(directory.path / "segments", self.store_id, directory.created)
+            self._segments = Segments(
+                directory.path / "segments", self.store_id, directory.created, directory.read_only
+            )
             undo.callback(self._segments.release)  # A store that is refused is not changed.
             self._keys, coverage = self._open_index(directory, index or default_scheme())
             undo.callback(self._keys.close)
@@ -93,15 +96,21 @@ class LogBackend(BlockBackend):
     def _open_index(self, directory: Directory, engine: str) -> tuple[_Keys, _Coverage]:
         """The index, a new one unless that which exists can be used, and how far it reaches."""
         path = directory.path / f"index-{engine}"
-        for other in set(ENGINES) - {engine}:
-            _delete(directory.path / f"index-{other}")  # It would miss commits, and then mislead.
+        scratch = directory.scratch() if directory.read_only else None
+        if scratch is None:
+            for other in set(ENGINES) - {engine}:
+                _delete(
+                    directory.path / f"index-{other}"
+                )  # It would miss commits, and then mislead.
         if not directory.created:
             try:
-                return self._open_existing(path, engine)
+                return self._open_existing(path, engine, scratch)
             except (StoreNotPermitted, _LostEnd):
                 raise
             except StoreError as reason:
                 log.warning("%s cannot be used and is built from the segments: %s", path, reason)
+        if scratch is not None:
+            path = scratch / path.name
         _delete(path)
         coverage = _Coverage(0, 1, SEGMENT_HEADER_BYTES)
         with ExitStack() as undo:
@@ -111,11 +120,13 @@ class LogBackend(BlockBackend):
             undo.pop_all()
         return keys, coverage
 
-    def _open_existing(self, path: Path, engine: str) -> tuple[_Keys, _Coverage]:
+    def _open_existing(
+        self, path: Path, engine: str, scratch: Path | None
+    ) -> tuple[_Keys, _Coverage]:
         if not path.exists():
             raise StoreDamaged("it is missing")
         with ExitStack() as undo:
-            keys = _Keys(path, engine, create=False)
+            keys = _Keys(path, engine, create=False, scratch=scratch)
             undo.callback(keys.close)
             coverage = self._read_coverage(keys)
             undo.pop_all()
@@ -181,6 +192,7 @@ class LogBackend(BlockBackend):
     # --- the contract ---
 
     def commit(self, commit: Commit) -> None:
+        assert not self.read_only
         if commit.after != self._head:
             raise Behind(self._head)
         records, append_ids = commit.records, commit.append_ids
@@ -299,17 +311,17 @@ Write = Callable[[Entries], None]
 Close = Callable[[], None]
 
 
-def _leveldb(path: Path, create: bool) -> tuple[KeyValues, Write, Close]:
+def _leveldb(path: Path, create: bool, scratch: Path | None) -> tuple[KeyValues, Write, Close]:
     from rewind.backends.leveldb import LevelDB
 
-    db = LevelDB(path, create)
+    db = LevelDB(path, create, scratch)
     return db, lambda entries: db.write(entries, sync=False), db.close
 
 
-def _sqlite(path: Path, create: bool) -> tuple[KeyValues, Write, Close]:
+def _sqlite(path: Path, create: bool, scratch: Path | None) -> tuple[KeyValues, Write, Close]:
     from rewind.backends.sqlite import Keys
 
-    keys = Keys(path, create)
+    keys = Keys(path, create, scratch)
     return keys, keys.write, keys.close
 
 
@@ -323,14 +335,15 @@ class _LostEnd(StoreDamaged):
 class _Keys:
     """The keys and values of the index, in an engine, and the entries that are still to be written.
 
-    Once a commit has ``failed``, nothing is read or written any more.
+    Once a commit has ``failed``, nothing is read or written any more. ``scratch``: a temporary folder;
+    with one, what is at ``path`` is only read, and what is written is written there.
     """
 
-    def __init__(self, path: Path, engine: str, create: bool) -> None:
+    def __init__(self, path: Path, engine: str, create: bool, scratch: Path | None = None) -> None:
         self._path = path
         self.failed = False
         self._pending: Callable[[], Entries] | None = None
-        self._engine, self.write, self._close = ENGINES[engine](path, create)
+        self._engine, self.write, self._close = ENGINES[engine](path, create, scratch)
 
     def write_later(self, entries: Callable[[], Entries]) -> None:
         """Write these entries before anything else is read or written."""

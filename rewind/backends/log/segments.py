@@ -117,10 +117,14 @@ class _PacketHeader(NamedTuple):
 
 
 class Segments:
-    """The segments of one store: append a commit, read a block, read commits through."""
+    """The segments of one store: append a commit, read a block, read commits through.
 
-    def __init__(self, path: Path, store_id: UUID, create: bool) -> None:
+    ``read_only``: no byte of them is written, also not what ``make_ready`` mends.
+    """
+
+    def __init__(self, path: Path, store_id: UUID, create: bool, read_only: bool = False) -> None:
         self.path = path
+        self._read_only = read_only
         self._store_id = store_id
         self._readers: dict[int, int] = {}  # segment -> file descriptor, oldest first
         self._writer = -1
@@ -385,6 +389,8 @@ class Segments:
         size = self.size(segment)
         try:
             if size <= SEGMENT_HEADER_BYTES and not self._has_segment_header(segment):
+                if self._read_only:
+                    return
                 log.warning("%s: made its torn header anew (%d bytes)", self.file(segment), size)
                 self._write_segment_header(segment)
                 return
@@ -407,6 +413,8 @@ class Segments:
                 raise self._damaged(
                     segment, offset, f"no whole commit, but a later one at offset {later}"
                 )
+        if self._read_only:
+            return
         if self._writer < 0:  # A segment that was begun just now is open already.
             self._writer = os.open(self.file(segment), os.O_RDWR | os.O_CLOEXEC)
         if rest := len(os.pread(self._writer, size - offset, offset).rstrip(b"\0")):
