@@ -120,8 +120,8 @@ class Outstanding:
         try:
             message_id, answer = parse_reply(frames, self._where)
         except Unavailable as error:  # This is not Rewind's protocol: nothing will be answered.
-            why = str(error)
-            return self.fail(lambda call: Unavailable(why, call.append_id))
+            why = error.with_traceback(None)
+            return self.fail(lambda call: call.failed(why))
         message = self._drop(message_id)
         if message is None:
             return []
@@ -227,7 +227,7 @@ class Outstanding:
                 self.due_s = min(self.due_s, call.due_s)
                 return False
         elif isinstance(outcome, Unavailable):
-            outcome = call.not_understood(outcome)
+            outcome = call.failed(outcome)
         self._settle(call, outcome)
         return True
 

@@ -157,10 +157,10 @@ class Call(msgspec.Struct, Generic[T], eq=False):
         try:
             return self.decode(reply)
         except MALFORMED as error:
-            raise self.not_understood(not_native(self.where, error)) from error
+            raise self.failed(not_native(self.where, error)) from error
 
-    def not_understood(self, error: Unavailable) -> Unavailable:
-        """This call's own error of an answer that is not as it must be."""
+    def failed(self, error: Unavailable) -> Unavailable:
+        """This call's own copy of an error that has ended it, perhaps with others."""
         return Unavailable(str(error), self.append_id)
 
     def no_answer(self) -> Unavailable:

@@ -27,6 +27,7 @@ from rewind.client.zmq_sockets import (
     NOW,
     FollowerSockets,
     ZmqSocket,
+    cannot_open,
     open_dealer,
     readable,
     send_calls,
@@ -67,7 +68,10 @@ class AsyncConnection:
                 "this AsyncClient is used in another event loop or process: make one for each"
             )
         if self._socket is None:
-            self._open()
+            try:
+                self._open()
+            except Unavailable as error:
+                raise call.failed(error) from error
         call.waiter = loop.create_future()
         self._outstanding.ask(call)
         if call.command == b"APPEND":
@@ -138,9 +142,9 @@ class AsyncConnection:
             self._shut()
             try:
                 self._open()
-            except (Unavailable, zmq.ZMQError) as error:  # It is the callers who must know of it.
-                why = str(error)
-                _wake(self._outstanding.fail(lambda call: Unavailable(why, call.append_id)))
+            except Unavailable as error:  # It is the callers who must know of it.
+                why = error.with_traceback(None)
+                _wake(self._outstanding.fail(lambda call: call.failed(why)))
         self._send()
         self._timer.at(self._outstanding.due_s)
 
@@ -148,9 +152,12 @@ class AsyncConnection:
 
     def _open(self) -> None:
         assert self._loop is not None
-        self._socket = open_dealer(self._endpoint, {zmq.SNDHWM: UNSENT_MAX})
-        self._send_frame = sender(self._socket)
-        self._loop.add_reader(int(self._socket.getsockopt(zmq.FD)), self._drain)
+        socket = open_dealer(self._endpoint, {zmq.SNDHWM: UNSENT_MAX})
+        try:
+            self._loop.add_reader(int(socket.getsockopt(zmq.FD)), self._drain)
+        except OSError as error:
+            raise cannot_open(self._endpoint, error) from error
+        self._socket, self._send_frame = socket, sender(socket)
 
     def _shut(self) -> None:
         if self._socket is None or self._loop is None or os.getpid() != self._pid:

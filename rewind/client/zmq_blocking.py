@@ -23,7 +23,13 @@ import zmq
 from rewind.client.follow import Delivery, Follower
 from rewind.client.outstanding import Outstanding
 from rewind.client.requests import Call, closed
-from rewind.client.zmq_sockets import FollowerSockets, open_dealer, send_calls, send_request
+from rewind.client.zmq_sockets import (
+    FollowerSockets,
+    cannot_open,
+    open_dealer,
+    send_calls,
+    send_request,
+)
 from rewind.errors import Unavailable
 from rewind.wire.messages import receive, sender
 from rewind.wire.replies import Reply
@@ -52,7 +58,10 @@ class ConnectionPool:
         try:
             connection = self._idle.pop()
         except IndexError:
-            connection = Connection(self)
+            try:
+                connection = Connection(self)
+            except Unavailable as error:
+                raise call.failed(error) from error
         call.waiter = connection
         connection.ask(call)
 
@@ -141,7 +150,10 @@ class Connection:
                 if silent:
                     self._pool.drop_idle()  # The idle ones are as silent as this one.
                     self.close()
-                    self._open()
+                    try:
+                        self._open()
+                    except Unavailable as error:
+                        raise call.failed(error) from error
                 send_calls(self._send, outstanding, now_s)
             else:
                 now_s = time.monotonic()
@@ -159,7 +171,10 @@ class SocketSource:
         self._sockets = FollowerSockets(endpoint, follower)
         self._follower = follower
         self._woken = False
-        self._wake_read, self._wake_write = socketpair()
+        try:
+            self._wake_read, self._wake_write = socketpair()
+        except OSError as error:
+            raise cannot_open(endpoint, error) from error
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
         # A subscription that nobody stopped would leave them to the collector, which complains and

@@ -8,7 +8,9 @@ Who waits for them, and how, is in zmq_blocking.py and zmq_async.py.
 
 from __future__ import annotations
 
+import errno
 import itertools
+import logging
 import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -22,6 +24,9 @@ from rewind.errors import Unavailable
 from rewind.wire.messages import receive, sender
 
 SOCKETS_MAX = 16_384  # A process may have so many; ZeroMQ's own default is 1,023.
+CONTEXT_DESCRIPTORS = (
+    12  # ZeroMQ's threads take 7 when they start; the first connection the others.
+)
 TOPIC_MESSAGES_MAX = 100_000  # So many queue for a busy subscription; the rest is read back.
 TOPIC_DRAIN = 500  # So many messages are taken from the topic socket at once.
 
@@ -37,6 +42,8 @@ EVENTS_LOST = (
 )
 
 ZmqSocket = zmq.Socket[bytes]
+
+logger = logging.getLogger("rewind.client")
 
 
 class ClientSocket(ZmqSocket):
@@ -55,14 +62,45 @@ _monitors = itertools.count()
 def _context() -> zmq.Context[ZmqSocket]:
     context = _contexts.get(os.getpid())
     if context is None:
-        context = _contexts.setdefault(os.getpid(), zmq.Context())
-        context.set(zmq.MAX_SOCKETS, SOCKETS_MAX)
+        started = _started_context()
+        context = _contexts.setdefault(os.getpid(), started)
+        if context is not started:  # Another thread was quicker.
+            started.term()
     return context
 
 
+def _started_context() -> zmq.Context[ZmqSocket]:
+    """A context whose threads run. ZeroMQ ends the process when they find no descriptors, so that is
+    tried first. Raises ``OSError`` and ``zmq.ZMQError``."""
+    with ExitStack() as tried:
+        for _ in range(CONTEXT_DESCRIPTORS):
+            tried.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    context: zmq.Context[ZmqSocket] = zmq.Context()
+    with ExitStack() as opened:
+        opened.callback(context.term)
+        context.set(zmq.MAX_SOCKETS, SOCKETS_MAX)
+        context.socket(zmq.PAIR).close()
+        opened.pop_all()
+    return context
+
+
+def cannot_open(endpoint: str, error: OSError | zmq.ZMQError) -> Unavailable:
+    """The error of a socket that the system, or ZeroMQ, does not give."""
+    advice = ""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        advice = ": too much is open at once; share one client, or raise the limit (ulimit -n)"
+    return Unavailable(f"cannot open a socket for {endpoint}: {error}{advice}")
+
+
 def new_socket(kind: int, endpoint: str, options: Mapping[int, int]) -> ZmqSocket:
-    """A socket for this endpoint, not connected yet. It drops what is unsent when it is closed."""
-    socket = _context().socket(kind, socket_class=ClientSocket)
+    """A socket for this endpoint, not connected yet. It drops what is unsent when it is closed.
+
+    Raises ``Unavailable``.
+    """
+    try:
+        socket = _context().socket(kind, socket_class=ClientSocket)
+    except (OSError, zmq.ZMQError) as error:
+        raise cannot_open(endpoint, error) from error
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.IPV6, "[" in endpoint)
     for option, value in options.items():
@@ -131,7 +169,10 @@ class MonitoredSocket:
             self.monitor = new_socket(zmq.PAIR, endpoint, {})
             opened.callback(self.close)
             told = f"inproc://rewind-monitor-{next(_monitors)}"
-            self.socket.monitor(told, EVENTS_LOST)
+            try:
+                self.socket.monitor(told, EVENTS_LOST)
+            except zmq.ZMQError as error:
+                raise cannot_open(endpoint, error) from error
             connect_socket(self.monitor, told)
             connect_socket(self.socket, endpoint)
             opened.pop_all()
@@ -171,6 +212,9 @@ class FollowerSockets:
         self._pid = os.getpid()
         self._dealer: MonitoredSocket | None = None
         self._topic: MonitoredSocket | None = None
+        self._was_open = (
+            False  # What cannot be opened again is tried again, as an absent daemon is.
+        )
 
     def pump(self, now_s: float) -> None:
         """Receive what has arrived, give up what is lost, send what is due.
@@ -181,7 +225,14 @@ class FollowerSockets:
         if self._dealer is None:
             if now_s < follower.open_at_s:
                 return
-            self._dealer = self._open(zmq.DEALER, self._endpoint)
+            try:
+                self._dealer = self._open(zmq.DEALER, self._endpoint)
+            except Unavailable as error:
+                if not self._was_open:
+                    raise
+                follower.lost(now_s, str(error))
+                return
+            self._was_open = True
         self._receive(self._dealer, now_s)
         if follower.state is LIVE and follower.delivery and not self.signalled:
             return  # It is in good health, and has nothing to ask.
@@ -276,16 +327,25 @@ class FollowerSockets:
 
     def _open(self, kind: int, endpoint: str) -> MonitoredSocket:
         opened = MonitoredSocket(kind, endpoint)
-        for socket in (opened.socket, opened.monitor):
-            self.on_open(socket)
-            self.signalled.add(socket)  # Something may have come before it was watched.
+        try:
+            for socket in (opened.socket, opened.monitor):
+                self.on_open(socket)
+                self.signalled.add(socket)  # Something may have come before it was watched.
+        except OSError as error:
+            self._close(opened)
+            raise cannot_open(endpoint, error) from error
         return opened
 
     def _open_topic(self) -> None:
         if self._topic is not None:
             self._close(self._topic)
-        assert self.follower.topic is not None
-        self._topic = self._open(zmq.SUB, self.follower.topic)
+            self._topic = None
+        topic = self.follower.topic
+        assert topic is not None
+        try:
+            self._topic = self._open(zmq.SUB, topic)
+        except Unavailable as error:  # It is tried again; until then a READ brings every event.
+            logger.warning("%s", error)
 
     def _close(self, watched: MonitoredSocket) -> None:
         for socket in (watched.socket, watched.monitor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import signal
@@ -95,6 +96,45 @@ def test_a_call_without_end_is_answered_by_a_daemon_that_comes_later() -> None:
         with FakeDaemon(lambda frames, fake: ok_head(frames, 7), endpoint):
             waiting.join(PATIENCE_S)
     assert heads == [7]
+
+
+REFUSED = "tcp://a,b:1"  # It looks like an endpoint, but ZeroMQ takes no such name.
+
+
+def test_an_endpoint_that_zeromq_refuses_is_unavailable_and_can_be_closed() -> None:
+    with rewind.connect(REFUSED) as client:
+        with pytest.raises(rewind.Unavailable, match="a,b") as failed:
+            client.append("s", event())
+        assert failed.value.append_id
+        subscription = client.subscribe()
+        with pytest.raises(rewind.Unavailable, match="a,b"):
+            next(subscription)
+        assert not subscription.wait_for(1)  # It has ended.
+
+    async def main() -> None:
+        in_callbacks: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: in_callbacks.append(what))
+        async with rewind.connect_async(REFUSED) as client:
+            with pytest.raises(rewind.Unavailable, match="a,b") as failed:
+                await client.append("s", event())
+            assert failed.value.append_id
+            with pytest.raises(rewind.Unavailable, match="a,b"):
+                await anext(client.subscribe())
+        assert in_callbacks == []
+
+    asyncio.run(main())
+
+
+def test_a_topic_endpoint_that_zeromq_refuses_is_done_without(
+    daemon: Daemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    with rewind.connect(daemon.endpoint, topic_endpoint=REFUSED) as client:
+        subscription = client.subscribe()
+        for position in range(1, 4):
+            client.append("s", event())
+            assert next(subscription).position == position
+        subscription.stop()
+    assert REFUSED in caplog.text
 
 
 def test_connect_does_not_wait_for_the_daemon(tmp_path: Path) -> None:
