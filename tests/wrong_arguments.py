@@ -121,7 +121,7 @@ CONNECT: tuple[dict[str, Any], Wrong] = (
     {"endpoint": "tcp://127.0.0.1:1"},
     {"endpoint": ENDPOINT, "topic_endpoint": ENDPOINT[1:], "timeout": SECONDS},
 )
-OPEN: tuple[dict[str, Any], Wrong] = ({"url": "memory:"}, {"url": PLACE})
+OPEN: tuple[dict[str, Any], Wrong] = ({"url": "memory:"}, {"url": PLACE, "read_only": FLAG})
 
 FROM_JSON: tuple[dict[str, Any], Wrong] = (
     {"type": "A", "value": 1},

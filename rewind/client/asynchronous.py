@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rewind.arguments import at_least_one, number_of, place_of, text_of
+from rewind.arguments import at_least_one, flag_of, number_of, place_of, text_of
 from rewind.checks import check_seconds
 from rewind.client.blocking import BATCH_EVENTS, ENDPOINT
 from rewind.client.follow import Delivery
@@ -51,7 +51,9 @@ def open_async(url: str | os.PathLike[str], *, read_only: bool = False) -> Async
     from rewind.client.embedded import Embedded
 
     url = place_of(url, "url")
-    return AsyncClient(AsyncEmbedded(Embedded(url, read_only)), Requests(url, TIMEOUT_S))
+    return AsyncClient(
+        AsyncEmbedded(Embedded(url, flag_of(read_only, "read_only"))), Requests(url, TIMEOUT_S)
+    )
 
 
 class AsyncClient:

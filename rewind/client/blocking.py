@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
-from rewind.arguments import at_least_one, number_of, place_of, text_of
+from rewind.arguments import at_least_one, flag_of, number_of, place_of, text_of
 from rewind.checks import check_seconds
 from rewind.client.follow import Delivery
 from rewind.client.pages import EventPages, Pages, PagesAhead, StreamPages, to_read
@@ -65,7 +65,7 @@ def open(url: str | os.PathLike[str], *, read_only: bool = False) -> Client:
     from rewind.client.embedded import Embedded
 
     url = place_of(url, "url")
-    return Client(Embedded(url, read_only), Requests(url, TIMEOUT_S))
+    return Client(Embedded(url, flag_of(read_only, "read_only")), Requests(url, TIMEOUT_S))
 
 
 class Source(Protocol):
