@@ -39,9 +39,6 @@ _ABOUT = About(endpoints={}, event_bytes_max=LIMITS["event_bytes"], insecure=Fal
 
 _opened: dict[Place, OpenedStore] = {}
 _opening = threading.Lock()  # One store at a time is opened or closed.
-_of_the_parent: list[
-    OpenedStore
-] = []  # A forked child must not collect them: that would close them.
 
 
 class OpenedStore:
