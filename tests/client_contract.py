@@ -450,6 +450,14 @@ class ClientContract:
         assert subscription.position == 5
         subscription.stop()
 
+    def test_a_subscription_that_names_its_store_is_of_that_one(self, client: Any) -> None:
+        fill(client, 3)
+        subscription = client.subscribe(after=2, store_id=client.info().store_id)
+        assert next(subscription).position == 3
+        subscription.stop()
+        with pytest.raises(rewind.StoreChanged, match="positions of one mean nothing"):
+            next(client.subscribe(after=2, store_id=uuid.UUID(int=7)))
+
     def test_subscription_to_a_stream_counts_versions(self, client: Any) -> None:
         for _ in range(4):
             client.append_streams([("a", event()), ("b", event())])

@@ -83,6 +83,9 @@ class FakeFeed:
         assert self._socket.poll(20_000), "nobody subscribed"
         assert self._socket.recv() == b"\1"
 
+    def store(self, store_id: bytes) -> None:
+        self._socket.send_multipart([b"$store", store_id])
+
     def head(self, head: int) -> None:
         self._socket.send_multipart([b"$head", pack(head)])
 

@@ -92,6 +92,7 @@ CLIENT: dict[str, tuple[dict[str, Any], Wrong]] = {
             "prefix": (*TEXT, FLOOD),
             "types": TEXTS,
             "tags": (*TEXTS, [""]),
+            "store_id": ID,
         },
     ),
     "head": ({}, {}),
@@ -119,9 +120,12 @@ ENDPOINT = (
 )
 CONNECT: tuple[dict[str, Any], Wrong] = (
     {"endpoint": "tcp://127.0.0.1:1"},
-    {"endpoint": ENDPOINT, "topic_endpoint": ENDPOINT[1:], "timeout": SECONDS},
+    {"endpoint": ENDPOINT, "topic_endpoint": ENDPOINT[1:], "timeout": SECONDS, "store_id": ID},
 )
-OPEN: tuple[dict[str, Any], Wrong] = ({"url": "memory:"}, {"url": PLACE, "read_only": FLAG})
+OPEN: tuple[dict[str, Any], Wrong] = (
+    {"url": "memory:"},
+    {"url": PLACE, "read_only": FLAG, "store_id": ID},
+)
 
 FROM_JSON: tuple[dict[str, Any], Wrong] = (
     {"type": "A", "value": 1},

@@ -35,7 +35,11 @@ T = TypeVar("T")
 
 
 def connect_async(
-    endpoint: str = ENDPOINT, *, topic_endpoint: str | None = None, timeout: float = TIMEOUT_S
+    endpoint: str = ENDPOINT,
+    *,
+    topic_endpoint: str | None = None,
+    timeout: float = TIMEOUT_S,
+    store_id: Id | None = None,
 ) -> AsyncClient:
     """An asyncio client of the daemon at ``endpoint``; as ``connect``, and no coroutine either."""
     from rewind.client.zmq_async import AsyncConnection
@@ -43,17 +47,19 @@ def connect_async(
     check_endpoint(text_of(endpoint, "endpoint"))
     if topic_endpoint is not None:
         check_endpoint(text_of(topic_endpoint, "topic_endpoint"), "topic_endpoint")
-    return AsyncClient(AsyncConnection(endpoint, topic_endpoint), Requests(endpoint, timeout))
+    requests = Requests(endpoint, timeout, store_id)
+    return AsyncClient(AsyncConnection(endpoint, topic_endpoint), requests)
 
 
-def open_async(url: str | os.PathLike[str], *, read_only: bool = False) -> AsyncClient:
+def open_async(
+    url: str | os.PathLike[str], *, read_only: bool = False, store_id: Id | None = None
+) -> AsyncClient:
     """The same API on a store in this process; as ``open``. Opening it blocks for a moment."""
     from rewind.client.embedded import Embedded
 
-    url = place_of(url, "url")
-    return AsyncClient(
-        AsyncEmbedded(Embedded(url, flag_of(read_only, "read_only"))), Requests(url, TIMEOUT_S)
-    )
+    url, read_only = place_of(url, "url"), flag_of(read_only, "read_only")
+    requests = Requests(url, TIMEOUT_S, store_id)
+    return AsyncClient(AsyncEmbedded(Embedded(url, read_only, requests.store_id)), requests)
 
 
 class AsyncClient:
@@ -157,10 +163,11 @@ class AsyncClient:
         prefix: str = "",
         types: Iterable[str] = (),
         tags: Iterable[str] = (),
+        store_id: Id | None = None,
     ) -> AsyncSubscription:
         """See ``Client.subscribe``."""
         read = to_read(after, None, None, False, stream, prefix, types, tags, None)
-        delivery = Delivery(read)
+        delivery = Delivery(read, self._requests.store(store_id))
         subscription = AsyncSubscription(self._transport.follow(delivery), delivery)
         self._subscriptions.add(subscription)
         return subscription

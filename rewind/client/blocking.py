@@ -34,38 +34,51 @@ T = TypeVar("T")
 
 
 def connect(
-    endpoint: str = ENDPOINT, *, topic_endpoint: str | None = None, timeout: float = TIMEOUT_S
+    endpoint: str = ENDPOINT,
+    *,
+    topic_endpoint: str | None = None,
+    timeout: float = TIMEOUT_S,
+    store_id: Id | None = None,
 ) -> Client:
     """A client of the daemon at ``endpoint``, its ``--incoming-bind``. Never blocks: the daemon may
     come later.
 
     ``topic_endpoint``: where its topic socket is reached, if not where the daemon says.
     ``timeout``: seconds a call may take, retries included; infinity lets it take as long as the
-    daemon is away. Raises ``BadConfiguration`` for an endpoint that is none, and ``BadRequest`` for a
-    ``timeout`` that is negative or NaN, as everything does that is given seconds.
+    daemon is away. ``store_id``: the store, as ``info`` says it, that every call is for: another one
+    behind the endpoint raises ``StoreChanged``, and stores nothing. Without it, each call and
+    subscription is for the first store that it finds, and two calls may find two.
+
+    Raises ``BadConfiguration`` for an endpoint that is none, and ``BadRequest`` for a ``timeout`` that is
+    negative or NaN, as everything does that is given seconds, and for a ``store_id`` that is none.
     """
     from rewind.client.zmq_blocking import ConnectionPool
 
     check_endpoint(text_of(endpoint, "endpoint"))
     if topic_endpoint is not None:
         check_endpoint(text_of(topic_endpoint, "topic_endpoint"), "topic_endpoint")
-    return Client(ConnectionPool(endpoint, topic_endpoint), Requests(endpoint, timeout))
+    return Client(ConnectionPool(endpoint, topic_endpoint), Requests(endpoint, timeout, store_id))
 
 
-def open(url: str | os.PathLike[str], *, read_only: bool = False) -> Client:
+def open(
+    url: str | os.PathLike[str], *, read_only: bool = False, store_id: Id | None = None
+) -> Client:
     """The same API on a store in this process, without a daemon: ``scheme:PATH``, ``memory:`` or a
     bare path. No other process can use the store meanwhile. A store that this process has open is
     shared, and closed with its last client.
 
     ``read_only``: the store must exist and nothing of it is written, so that it may lie where nobody
     can write; appends raise ``Forbidden``. Others may have it open read-only at the same time.
+    ``store_id``: the store that must be there.
 
-    Raises ``BadConfiguration`` or a ``StoreError``.
+    Raises ``BadConfiguration``, a ``StoreError``, or ``StoreChanged`` when there is another store than
+    ``store_id``, or none.
     """
     from rewind.client.embedded import Embedded
 
-    url = place_of(url, "url")
-    return Client(Embedded(url, flag_of(read_only, "read_only")), Requests(url, TIMEOUT_S))
+    url, read_only = place_of(url, "url"), flag_of(read_only, "read_only")
+    requests = Requests(url, TIMEOUT_S, store_id)
+    return Client(Embedded(url, read_only, requests.store_id), requests)
 
 
 class Source(Protocol):
@@ -226,14 +239,16 @@ class Client:
         prefix: str = "",
         types: Iterable[str] = (),
         tags: Iterable[str] = (),
+        store_id: Id | None = None,
     ) -> Subscription:
         """Every event after ``after``, for ever: those there are, then those that come.
 
         ``after`` is a position; with ``stream`` it is a version of that stream. Filters as in
-        ``read``.
+        ``read``. ``store_id``: the store that ``after`` is of, the client's when None; without either
+        it is the first store found. Another one raises ``StoreChanged`` in the iteration.
         """
         read = to_read(after, None, None, False, stream, prefix, types, tags, None)
-        delivery = Delivery(read)
+        delivery = Delivery(read, self._requests.store(store_id))
         subscription = Subscription(self._transport.follow(delivery), delivery)
         self._subscriptions.add(subscription)
         return subscription

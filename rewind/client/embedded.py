@@ -31,10 +31,11 @@ _ROUTE = [b"embedded", b""]  # Requests look as if a connection of this name had
 class Embedded:
     """A client's use of a store that is open in this process. Any thread of that process."""
 
-    def __init__(self, url: str, read_only: bool = False) -> None:
+    def __init__(self, url: str, read_only: bool = False, store_id: bytes | None = None) -> None:
+        """``store_id``: the store that must be there, 16 bytes; None: whichever is, or a new one."""
         self.url = url
         self._user = object()
-        self._opened = open_store(url, self._user, read_only)
+        self._opened = open_store(url, self._user, read_only, store_id)
         self._closed = False
         self._pid = os.getpid()
 

@@ -26,13 +26,14 @@ from rewind.client.requests import (
     not_native,
     parse_reply,
     passes_soon,
+    store_changed,
 )
 from rewind.endpoints import choose_topic
-from rewind.errors import RewindError, StoreChanged, fresh
+from rewind.errors import RequestError, RewindError, fresh
 from rewind.events import Event, decode_event
 from rewind.wire import native
-from rewind.wire.native import Read, encode
-from rewind.wire.replies import HEAD_TOPIC, MALFORMED, Reply, events_of, read_of
+from rewind.wire.native import Read, encode, with_store_id
+from rewind.wire.replies import HEAD_TOPIC, MALFORMED, STORE_TOPIC, Reply, events_of, read_of
 
 REPLY_S = 5.0  # A later answer counts as lost; nobody waits for it meanwhile.
 WAIT_MS = 10_000  # A READ waits so long; a half-open connection is noticed a little later.
@@ -51,11 +52,13 @@ class Delivery:
     ``reached``: everything up to here was received. ``at_end``: there was no more when the store was
     last asked, or told. ``changed``: either has moved, or events came, since somebody set it False.
     ``position``: of the last event handed out. ``handled``: the consumer asked for more after
-    everything up to here. ``caught_up``: and there was no more.
+    everything up to here. ``caught_up``: and there was no more. ``store_id``: the store that is read,
+    16 bytes; None while it is whichever answers first.
     """
 
-    def __init__(self, read: Read) -> None:
+    def __init__(self, read: Read, store_id: bytes | None = None) -> None:
         """``read``: where to begin, and the filters. Raises ``BadRequest``."""
+        self.store_id = store_id
         self._read = msgspec.structs.replace(ready_to_send(read), limit=PAGE_EVENTS)
         self.by_version = read.stream is not None
         self.unfiltered = not (self.by_version or self._read.filtered)
@@ -70,9 +73,21 @@ class Delivery:
         """The READ that goes on from here."""
         return encode(msgspec.structs.replace(self._read, after=self.reached, wait_ms=wait_ms))
 
+    def check_store(self, answer: Reply | RequestError, where: str) -> None:
+        """Raise ``StoreChanged`` when another store says this than the one that is read.
+
+        Not every daemon says it with every answer; it does with the first one to a new connection.
+        """
+        said = answer.store_id
+        self.store_id = self.store_id or said
+        if said is not None and said != self.store_id:
+            assert self.store_id is not None
+            raise store_changed(where, said, self.store_id)
+
     def receive(self, reply: Reply, where: str) -> None:
-        """Take the answer to a READ. Raises ``StoreChanged`` when the store has lost events, and one
-        of ``MALFORMED``."""
+        """Take the answer to a READ. Raises ``StoreChanged`` when another store gave it or the store
+        has lost events, and one of ``MALFORMED``."""
+        self.check_store(reply, where)
         said = read_of(reply)
         newest = newest_of(said, self.by_version)
         if newest < self.reached:
@@ -137,9 +152,9 @@ class Follower:
 
     A shell opens a DEALER that never reconnects by itself, so that all its answers come from one
     daemon, and sends what ``request`` gives. An unfiltered subscription also listens to the topic
-    socket, which is opened after INFO was answered and never reconnects either. Once it has
-    delivered something, even ``$head``, and a READ sent after that was answered with nothing left,
-    the daemon behind it is the one INFO was asked of, and nothing is missing::
+    socket, which is opened after INFO was answered and never reconnects either. What comes through
+    it counts for nothing until it has said the same store as INFO, by ``$store``: then it is *heard*.
+    Once a READ that was sent after that was answered with nothing left, nothing is missing::
 
         state         request under way     goes on to
         -----------   -------------------   ---------------------------------------------------
@@ -156,8 +171,9 @@ class Follower:
         any                                 AWAY, when a connection is lost, or an answer late
 
     Live, the next position is handed out, an earlier one is a repetition, a later one (or a
-    ``$head`` beyond) a hole. Filtered subscriptions, and those that reach no topic socket, are
-    never live.
+    ``$head`` beyond) a hole. Filtered subscriptions, and those that reach no topic socket, or one of
+    another store, are never live. Neither are those of a daemon that does not say its store with
+    every reply: its topic socket does not either.
     """
 
     def __init__(self, delivery: Delivery, where: str, topic_endpoint: str | None = None) -> None:
@@ -167,17 +183,18 @@ class Follower:
         self.open_at_s = 0.0
         self._where = where
         self._topic_endpoint = topic_endpoint
-        self._store_id: uuid.UUID | None = None
+        self._other_store_logged = False
         self._reopen_s = REOPEN_S_MIN
         self._absence_logged = False
         self._requests = 0
         self._reset()
 
     def _reset(self) -> None:
-        #: The topic socket's endpoint; None while it is unknown, or none is wanted.
+        #: The topic socket's endpoint; None while it is unknown, or none is to be open.
         self.topic: str | None = None
-        #: True once something came from the topic socket.
+        #: True once the topic socket has said that it is of the store that is read.
         self.heard = False
+        self._says_store = False  # The daemon says its store with every answer, and takes it.
         self._awaited: bytes | None = None  # The request under way has this id.
         # The request under way was sent after the topic socket was heard.
         self._heard_before = False
@@ -194,7 +211,7 @@ class Follower:
     @property
     def wants_topic(self) -> bool:
         """Whether messages of the topic socket are to be taken now, or left in their queue."""
-        return self.state is LIVE or not self.heard
+        return self.topic is not None and (self.state is LIVE or not self.heard)
 
     def hurry(self) -> None:
         """Somebody waits to hear how far this is: do not wait for the next matching event."""
@@ -247,6 +264,9 @@ class Follower:
         if self.state is CATCHING_UP:
             wait_ms = self._wait_ms()
             command, body = b"READ", self.delivery.body(wait_ms)
+            if self._says_store:
+                assert self.delivery.store_id is not None
+                body = with_store_id(body, self.delivery.store_id)
         if wait_ms:
             self._go(WAITING)
         self._requests += 1
@@ -272,6 +292,8 @@ class Follower:
         self._awaited = None
         if self.state is WAITING:
             self._go(CATCHING_UP)
+        if isinstance(answer, Reply | RequestError):
+            self.delivery.check_store(answer, self._where)
         if not isinstance(answer, Reply):
             self._refused(answer, now_s)
             return
@@ -283,10 +305,13 @@ class Follower:
 
     def _answered(self, reply: Reply, now_s: float) -> None:
         if self.state is CHECKING:
-            self._check(info_of(reply))
+            self._begin(info_of(reply))
             return
         self.delivery.receive(reply, self._where)
-        if self._heard_before and self.delivery.at_end:
+        self._says_store = reply.store_id is not None
+        if not self._says_store:
+            self.topic = None
+        if self._heard_before and self.topic is not None and self.delivery.at_end:
             self._late_s = now_s + SILENCE_S
             self._go(LIVE)
 
@@ -296,14 +321,7 @@ class Follower:
         self._pause_until_s = now_s + self._pause_s
         self._pause_s = min(self._pause_s * 2, PAUSE_S_MAX)
 
-    def _check(self, info: Info) -> None:
-        if self._store_id is None:
-            self._store_id = info.store_id
-        elif self._store_id != info.store_id:
-            raise StoreChanged(
-                f"{self._where} now serves the store {info.store_id}; this subscription is of "
-                f"{self._store_id}: positions of one mean nothing in the other"
-            )
+    def _begin(self, info: Info) -> None:
         self._go(CATCHING_UP)
         self._reopen_s = REOPEN_S_MIN
         if self._absence_logged:
@@ -324,8 +342,12 @@ class Follower:
         return True
 
     def published(self, topic: bytes, record: bytes, now_s: float) -> None:
-        """Take a message of the topic socket, while LIVE."""
-        assert self.state is LIVE
+        """Take a message of the topic socket, while it is wanted."""
+        assert self.wants_topic
+        if topic == STORE_TOPIC:
+            self._hear(record)
+        if self.state is not LIVE:
+            return  # A READ brings what was published until now.
         self._late_s = now_s + SILENCE_S
         reached = self.delivery.reached
         if topic[:1] == b"$":
@@ -342,10 +364,35 @@ class Follower:
         elif event.position > reached:
             self._hole()
 
+    def _hear(self, store_id: bytes) -> None:
+        """The topic socket says its store. One of another store is closed, for as long as this
+        connection to the daemon lasts."""
+        if store_id == self.delivery.store_id:
+            self.heard = True
+            self._other_store_logged = False
+            return
+        if not self._other_store_logged:
+            self._other_store_logged = True
+            logger.warning(
+                "the topic socket %s is of the store %s, but %s serves %s: it is not listened to, and "
+                "the daemon is asked for events instead",
+                self.topic,
+                _shown(store_id),
+                self._where,
+                _shown(self.delivery.store_id),
+            )
+        self.topic, self.heard = None, False
+        if self.state is LIVE:
+            self._hole()
+
     def _hole(self) -> None:
         """A message of the topic socket was lost: read it back."""
         self._go(CATCHING_UP)
         self.delivery.may_have_more()
+
+
+def _shown(store_id: bytes | None) -> str:
+    return str(uuid.UUID(bytes=store_id)) if store_id and len(store_id) == 16 else repr(store_id)
 
 
 def _decode_head(message: bytes) -> int:

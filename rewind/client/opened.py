@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import threading
+import uuid
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -25,9 +26,17 @@ import msgspec
 
 from rewind.answers import About, answer
 from rewind.backends import locate, open_backend
-from rewind.backends.directory import Place, place_of
-from rewind.client.requests import closed
-from rewind.errors import Closed, StoreError, StoreFailed, StoreForeign, StoreLocked, fresh
+from rewind.backends.directory import Place, place_of, scheme_of
+from rewind.client.requests import closed, store_changed
+from rewind.errors import (
+    Closed,
+    StoreChanged,
+    StoreError,
+    StoreFailed,
+    StoreForeign,
+    StoreLocked,
+    fresh,
+)
 from rewind.events import Append, Appended
 from rewind.store import Store
 from rewind.wire.envelope import Request
@@ -145,20 +154,38 @@ class _Queued(msgspec.Struct, eq=False):
     outcome: Any = None
 
 
-def open_store(url: str, user: object, read_only: bool) -> OpenedStore:
+def open_store(
+    url: str, user: object, read_only: bool, store_id: bytes | None = None
+) -> OpenedStore:
     """The store at a URL or path for one more ``user``: it is shared if this process has it open.
 
-    Who wants to append and who opens it ``read_only`` do not share: ``StoreLocked``.
-    Raises ``BadConfiguration`` or a ``StoreError``.
+    Who wants to append and who opens it ``read_only`` do not share: ``StoreLocked``. ``store_id``: the
+    store that must be there, 16 bytes; None: whichever is, or a new one.
+    Raises ``BadConfiguration``, a ``StoreError``, or ``StoreChanged``.
     """
     with _opening:
         opened = _find(url, read_only)
         if opened is None:
+            if store_id is not None:
+                _check_there(url, store_id)
             opened = OpenedStore(url, read_only)
             if opened.place is not None:
                 _opened[opened.place] = opened
         opened.users.add(user)
-        return opened
+    if store_id not in (None, opened.store_id.bytes):
+        close_store(opened, user)
+        raise store_changed(url, opened.store_id.bytes, store_id)
+    return opened
+
+
+def _check_there(url: str, store_id: bytes) -> None:
+    """Raise ``StoreChanged`` if there is no store: opening the URL would create another than is wanted."""
+    _, path = locate(url)
+    if path is None or scheme_of(path) is None:
+        raise StoreChanged(
+            f"there is no store at {url}, so not the store {uuid.UUID(bytes=store_id)}: give the path of "
+            "that one"
+        )
 
 
 def close_store(opened: OpenedStore, user: object) -> None:

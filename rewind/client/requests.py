@@ -200,10 +200,14 @@ class Requests:
         """``timeout_s``, ``store_id``: as the caller gave them. Raises ``BadRequest`` and
         ``TypeError``."""
         self.where = where
-        self.store_id = None if store_id is None else store_id_of(store_id)
+        self.store_id = None if store_id is None else uuid_of(store_id, "store_id").bytes
         self._timeout_s = check_seconds(timeout_s, "timeout")
         # The daemon's limits are unknown until INFO says them: nothing it might take is refused.
         self._event_bytes_max = self._request_bytes_max = LIMITS["request_bytes"]
+
+    def store(self, store_id: Id | None) -> bytes | None:
+        """The store a caller gave, 16 bytes, or else the client's. Raises ``BadRequest``."""
+        return self.store_id if store_id is None else uuid_of(store_id, "store_id").bytes
 
     def append(
         self,
@@ -352,11 +356,6 @@ def new_append_id() -> bytes:
     random_bits = _chance.getrandbits(80) & ~0xF000_C000_0000_0000_0000
     high = (time.time_ns() // 1_000_000 & 0xFFFF_FFFF_FFFF) << 80
     return (high | random_bits | 0x7000_8000_0000_0000_0000).to_bytes(16, "big")
-
-
-def store_id_of(id: Id) -> bytes:
-    """The 16 bytes of a store id as a caller gave it. Raises ``BadRequest``."""
-    return uuid_of(id, "store_id").bytes
 
 
 def _encode_append(append: Append, event_bytes_max: int) -> bytes:

@@ -262,14 +262,13 @@ class FollowerSockets:
             signalled.discard(dealer.socket)
         topic = self._topic
         if topic is not None and topic.socket in signalled and follower.wants_topic:
-            if follower.state is LIVE:
-                self._drain(topic.socket, now_s)
-            elif readable(topic.socket):
-                follower.heard = True  # Its messages wait in their queue for their turn.
-            else:
-                signalled.discard(topic.socket)
+            self._drain(topic.socket, now_s)
+        if topic is not None and follower.topic is None:
+            self._close(topic)
+            self._topic = None
 
     def _drain(self, topic: ZmqSocket, now_s: float) -> None:
+        """Take what came through the topic socket while it is wanted; the rest waits in its queue."""
         follower, recv = self.follower, topic.recv
         for taken in range(1, TOPIC_DRAIN + 1):
             try:
@@ -279,7 +278,7 @@ class FollowerSockets:
                 return
             if len(frames) == 2:
                 follower.published(frames[0], frames[1], now_s)
-                if follower.state is not LIVE:
+                if not follower.wants_topic:
                     return
             if taken < self.asks_max and not readable(topic):
                 self.signalled.discard(topic)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from rewind.answers import answer_appends, appends_in
 from rewind.backends.memory import MemoryBackend
 from rewind.client import requests
 from rewind.errors import RequestError
 from rewind.events import Append, AppendEvent, Record
 from rewind.store import Store
 from rewind.wire.envelope import decode_request
-from rewind.wire.native import Info, Streams
+from rewind.wire.native import Appends, Info, Streams
 from rewind.wire.replies import encode_error, encode_ok, encode_read, encode_streams, info_body
 
 WHERE = "tcp://127.0.0.1:1"
@@ -35,6 +36,9 @@ class Answers:
             return encode_ok(request, info(self.store.id, self.store.head))[2:]
         if isinstance(request.body, RequestError):
             return encode_error(request, request.body)[2:]
+        if isinstance(request.body, Append | Appends):
+            outcomes, _ = self.store.append(appends_in([request]))
+            return answer_appends(request, iter(outcomes))[2:]
         if isinstance(request.body, Streams):
             body = request.body
             return encode_streams(request, *self.store.streams(body.prefix, body.after, 1))[2:]

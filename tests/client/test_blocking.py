@@ -560,6 +560,7 @@ def go_live(fed: rewind.Client, feed: FakeFeed, count: int) -> tuple[Any, Consum
     subscription = fed.subscribe()
     consumer = Consumer(subscription)
     feed.wait_for_subscriber()
+    feed.store(fed.info().store_id.bytes)
     feed.head(count)
     eventually(lambda: follower(subscription).state is LIVE)
     assert subscription.wait_for(count, PATIENCE_S)
@@ -621,8 +622,10 @@ def test_silent_topic_socket_is_replaced_by_reads(
     fill(fed, 2)
     assert subscription.wait_for(7, PATIENCE_S)
 
+    store_id = fed.info().store_id.bytes
+
     def goes_live() -> bool:  # said until the new socket has subscribed
-        feed.head(7)
+        feed.store(store_id)
         return follower(subscription).state is LIVE
 
     eventually(goes_live)
@@ -645,7 +648,7 @@ def test_unreachable_topic_socket_is_done_without(daemon: Daemon) -> None:
 def test_a_feed_whose_daemon_is_not_proven_is_not_trusted(
     daemon: Daemon, fed: rewind.Client, feed: FakeFeed
 ) -> None:
-    """Records are taken only after a READ that was sent when the feed had already spoken."""
+    """Records are taken only after a READ that was sent when the feed had already said its store."""
     fill(fed, 2)
     subscription = fed.subscribe()
     consumer = Consumer(subscription)
@@ -653,6 +656,7 @@ def test_a_feed_whose_daemon_is_not_proven_is_not_trusted(
     assert subscription.wait_for(2, PATIENCE_S)
     foreign = records(daemon, 1)[0]
     feed.publish(b"s", foreign)
+    feed.store(fed.info().store_id.bytes)
     eventually(lambda: follower(subscription).state is LIVE)
     assert consumer.positions == [1, 2]
     subscription.stop()

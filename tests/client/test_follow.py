@@ -55,6 +55,10 @@ class Shell:
             self.follower.published(stream, record.encoded, self.now_s)
             self._take()
 
+    def greet(self) -> None:
+        """The topic socket says its store."""
+        self.follower.published(b"$store", self.answers.store.id.bytes, self.now_s)
+
 
 def shell(**filters: Any) -> Shell:
     return Shell(Answers(), Follower(Delivery(Read(**filters)), WHERE))
@@ -65,7 +69,7 @@ def live() -> Shell:
     made.ask()
     made.answer()
     assert made.follower.topic_due(made.now_s)
-    made.follower.heard = True
+    made.greet()
     made.ask()
     made.answer()
     assert made.follower.state is LIVE
@@ -92,7 +96,7 @@ def test_it_goes_live_only_when_the_topic_socket_was_heard_before_the_read() -> 
     made.ask(), made.answer()
     assert made.follower.topic == "tcp://127.0.0.1:2"
     assert made.ask() is not None
-    made.follower.heard = True  # while a READ is under way, which proves nothing
+    made.greet()  # while a READ is under way, which proves nothing
     made.answer()
     assert made.follower.state is not LIVE
     asked = made.ask()
@@ -108,7 +112,7 @@ def test_a_waiting_read_is_given_up_when_the_topic_socket_speaks() -> None:
     asked = made.ask()
     assert asked is not None and asked["wait_ms"] == follow.PROBE_MS
     waiting = made.asked[-1]
-    made.follower.heard = True
+    made.greet()
     asked = made.ask()
     assert asked is not None and "wait_ms" not in asked
     before = list(made.got)
@@ -211,6 +215,94 @@ def test_another_store_is_noticed_on_the_next_connection() -> None:
         made.answer()
 
 
+def test_another_store_is_noticed_without_a_new_connection() -> None:
+    """Behind a proxy the connection stays when the daemon does not."""
+    made = shell()
+    made.answers.append(3)
+    for _ in range(2):
+        made.ask(), made.answer()
+    asked = made.ask()
+    assert asked is not None and asked["store_id"] == made.answers.store.id.bytes
+    made.answers = Answers()
+    made.answers.append(9)
+    with pytest.raises(StoreChanged, match="positions of one"):
+        made.answer()
+    assert made.got == [1, 2, 3]
+
+
+@pytest.mark.parametrize("code", ["overloaded", "wrong_store", "internal"])
+def test_a_refusal_by_another_store_is_as_good_as_an_answer(code: str) -> None:
+    made = live()
+    made.follower.lost(0.0, "test")
+    made.ask()
+    body = {"code": code, "message": "m", "retryable": False, "store_id": b"B" * 16}
+    with pytest.raises(StoreChanged):
+        made.replied([b"ERROR", made.asked[-1][1], pack(body)])
+
+
+def test_a_store_that_was_named_is_the_only_one() -> None:
+    answers = Answers()
+    for store_id, right in ((answers.store.id.bytes, True), (b"B" * 16, False)):
+        made = Shell(answers, Follower(Delivery(Read(), store_id), WHERE))
+        assert made.ask() == {"command": "INFO"}  # which earlier daemons understand as well
+        if right:
+            made.answer()
+        else:
+            with pytest.raises(StoreChanged):
+                made.answer()
+
+
+def test_nothing_of_the_topic_socket_counts_before_it_has_said_its_store() -> None:
+    made = shell()
+    made.ask(), made.answer(), made.follower.topic_due(0.0)
+    made.publish(*made.answers.append(3))
+    made.follower.published(b"$head", pack(3), 0.0)
+    assert not made.follower.heard and made.got == []
+    made.greet()
+    assert made.follower.heard and not made.follower.wants_topic
+    made.ask(), made.answer()
+    assert made.follower.state is LIVE and made.got == [1, 2, 3]
+
+
+@pytest.mark.parametrize("is_live", [False, True])
+@pytest.mark.parametrize("said", [b"B" * 16, b"", b"no store id"])
+def test_a_topic_socket_of_another_store_is_closed_and_said_once(
+    is_live: bool, said: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = live() if is_live else shell()
+    for round in range(3):
+        if made.follower.state is not LIVE:
+            made.ask(), made.answer()
+        assert made.follower.topic == "tcp://127.0.0.1:2"
+        made.follower.published(b"$store", said, 0.0)
+        assert made.follower.topic is None and not made.follower.topic_due(1e9)
+        made.answers.append(1)
+        for _ in range(2):
+            assert made.ask() is not None
+            made.answer()
+        assert made.got == list(range(1, round + 2)) and made.follower.state is not LIVE
+        assert made.ask()["wait_ms"] == follow.WAIT_MS  # type: ignore[index]
+        made.follower.lost(0.0, "test")
+    warnings = [each.getMessage() for each in caplog.records if "topic socket" in each.getMessage()]
+    assert len(warnings) == 1
+    assert "tcp://127.0.0.1:2" in warnings[0] and WHERE in warnings[0]
+
+
+def test_the_topic_socket_of_an_earlier_daemon_is_done_without() -> None:
+    """It says no store, and its requests must not either."""
+    made = shell()
+    for _ in range(2):
+        assert "store_id" not in (made.ask() or {})
+        status, request_id, body, *chunk = made.answers.answer(*made.asked[-1])
+        old = unpack(body)
+        if made.asked[-1][0] == b"READ":
+            del old["store_id"]
+        made.replied([status, request_id, pack(old), *chunk])
+    asked = made.ask()
+    assert asked is not None and "store_id" not in asked and asked["wait_ms"] == follow.WAIT_MS
+    assert made.follower.topic is None
+
+
 def test_a_head_behind_what_was_seen_is_another_store() -> None:
     for filters in ({}, {"stream": "s"}):
         made = shell(**filters)
@@ -251,8 +343,8 @@ def test_whatever_is_lost_nothing_is_missing_or_repeated(seed: int) -> None:
 
     def topic() -> None:
         made.follower.topic_due(made.now_s)
-        if made.follower.topic is not None:
-            made.follower.heard = made.follower.heard or chance.random() < 0.5
+        if made.follower.wants_topic and chance.random() < 0.5:
+            made.greet()
         while made.follower.state is LIVE and queue:
             made.publish(queue.pop(0))
 
