@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -26,6 +26,11 @@ from rewind.events import INT_MAX, NO_STREAM, STREAM_EXISTS
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # --- options --------------------------------------------------------------------
+
+
+_FROM_VARIABLES = (
+    "rewind.from_variables"  # in a context's ``meta``: options that a variable has set
+)
 
 
 class Option(click.Option):
@@ -52,13 +57,14 @@ class Option(click.Option):
                     ctx,
                 )
             opts = {**opts, str(self.name): given[-1]}
-        return super().consume_value(ctx, opts)
+        value, source = super().consume_value(ctx, opts)
+        if source is ParameterSource.ENVIRONMENT:
+            # Some releases of Click say where a value is from only after they have converted it.
+            ctx.meta.setdefault(_FROM_VARIABLES, set()).add(self)
+        return value, source
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
-        if (
-            ctx is not None
-            and ctx.get_parameter_source(str(self.name)) is ParameterSource.ENVIRONMENT
-        ):
+        if ctx is not None and self in ctx.meta.get(_FROM_VARIABLES, ()):
             return f"the variable {self.variable(ctx)}"
         return " / ".join(f"'{name}'" for name in self.opts)
 
@@ -87,7 +93,13 @@ def example(text: str, *commands: str) -> str:
 # --- values ---------------------------------------------------------------------
 
 
-class Parsed(click.ParamType[Any]):
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any]
+else:
+    ParamType = click.ParamType  # it is generic since Click 8.4 only
+
+
+class Parsed(ParamType):
     """A kind of value: ``parse`` makes one of a text, or raises ``ValueError`` or ``BadRequest``."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
@@ -137,7 +149,7 @@ class _Name(Parsed):
         return [CompletionItem(name) for name in names]
 
 
-class _Since(click.ParamType[Any]):
+class _Since(ParamType):
     """A time or an age as nanoseconds since 1970. ``--local`` is read before it."""
 
     name = "time"
