@@ -43,6 +43,7 @@ def bind(
     file = None if endpoint == _ANY_FILE else socket_file(endpoint)
     try:
         if file is None:
+            _check_interfaces(where)
             sock.bind(endpoint)
         else:
             _refuse_inside(file, store, where)
@@ -60,6 +61,17 @@ def remove_socket_files(endpoints: list[str]) -> None:
         with contextlib.suppress(OSError):
             if _is_dead_socket(file):
                 file.unlink()
+
+
+def _check_interfaces(where: str) -> None:
+    """Raise ``CannotBind`` where ZeroMQ would abort the process: it lists the network interfaces."""
+    try:
+        socket.if_nameindex()
+    except OSError as error:
+        raise CannotBind(
+            f"cannot bind {where}: ZeroMQ has to list the network interfaces, and the system does not "
+            f"permit it (RestrictAddressFamilies= needs AF_NETLINK): {error.strerror}"
+        ) from error
 
 
 def _refuse_inside(file: Path, store: Path | None, where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -16,6 +17,11 @@ from hosts import with_hosts
 from raw import Raw
 
 from rewind import NewEvent, open
+from rewind.backends.memory import MemoryBackend
+from rewind.daemon.server import Server
+from rewind.daemon.settings import Settings
+from rewind.errors import CannotBind
+from rewind.store import Store
 from rewind.testing import Daemon
 
 BINDS = ("incoming", "streaming", "topic", "gorewind")
@@ -213,3 +219,13 @@ def test_a_name_of_this_machine_is_as_good_as_its_address(tmp_path: Path) -> Non
 def test_a_name_without_an_address_is_exit_71() -> None:
     done = start("--store", "memory:", *binds(topic=f"tcp://{'x' * 64}.test:*"))
     assert_refused(71, "no address is known", done)
+
+
+def test_where_zeromq_would_abort_is_an_error_of_rewinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied() -> list[tuple[int, str]]:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr(socket, "if_nameindex", denied)
+    settings = Settings(incoming_bind=(FREE,), streaming_bind=(), topic_bind=())
+    with pytest.raises(CannotBind, match="AF_NETLINK"):
+        Server(settings, Store(MemoryBackend()))
