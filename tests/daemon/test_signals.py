@@ -61,18 +61,21 @@ def test_a_daemon_whose_terminal_is_closed_stops(tmp_path: Path) -> None:
     arguments = ["rewind", "serve", "--store", f"sqlite:{tmp_path / 'store'}"]
     for name in ("incoming", "streaming", "topic"):
         arguments += [f"--{name}-bind", "tcp://127.0.0.1:*"]
-    child, terminal = pty.fork()
-    if child == 0:
+    terminal, other_end = pty.openpty()
+    # The leader of a session without a terminal gets the first that it opens.
+    opening = ["sh", "-c", 'exec "$@" <"$0" 2>"$0"', os.ttyname(other_end)]
+    with subprocess.Popen(
+        [*opening, sys.executable, "-m", *arguments], start_new_session=True
+    ) as daemon:
+        said = b""
+        while b" ready " not in said:
+            said += os.read(terminal, 1_000)
+        os.close(other_end)  # Before the daemon has opened it, this would be the terminal's end.
+        os.close(terminal)
         try:
-            os.execv(sys.executable, [sys.executable, "-m", *arguments])
+            assert daemon.wait(PATIENCE_S) == 0, said
         finally:
-            os._exit(127)
-    said = b""
-    while b" ready " not in said:
-        said += os.read(terminal, 1_000)
-    os.close(terminal)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0, said
+            daemon.kill()
     open_backend(f"sqlite:{tmp_path / 'store'}").close()
 
 
