@@ -31,7 +31,7 @@ def test_an_error_reaches_the_client_as_the_same_exception() -> None:
 
 
 def test_an_error_may_name_a_path_that_is_not_utf8() -> None:
-    request = decode_request([b"i", b"", b"READ", b"7", pack({})])
+    request = decode_request([b"i", b"", b"READ", b"7", pack({})], store_id=b"\x01" * 16)
     _, error = decode_reply(encode_error(request, BadRequest("/tmp/\udcff is full"))[1:])
     assert str(error) == "/tmp/\\udcff is full"
 
