@@ -155,7 +155,9 @@ def decode(
         if length is not None:
             return _decode_appends(body, length, event_bytes_max, store_id)
         append: Append = _decode_body(b"APPEND", body, _decode_one)
-        _check_append(append, event_bytes_max, store_id)
+        check_append(append, event_bytes_max)
+        if append.store_id is not None:
+            _check_store(append.store_id, store_id)
         return append
     decode_map, check = _COMMANDS[command]
     value = _decode_body(command, body, decode_map)
@@ -164,13 +166,6 @@ def decode(
     if value.store_id is not None:
         _check_store(value.store_id, store_id)
     return value  # type: ignore[no-any-return]
-
-
-def _check_append(append: Append, event_bytes_max: int, store_id: bytes) -> None:
-    """Raise the ``RequestError`` that refuses an append, unless it may be planned."""
-    check_append(append, event_bytes_max)
-    if append.store_id is not None:
-        _check_store(append.store_id, store_id)
 
 
 def _check_store(asked: bytes, store_id: bytes) -> None:
@@ -212,7 +207,9 @@ def _decode_appends(body: bytes, length: int, event_bytes_max: int, store_id: by
     for index, part in enumerate(parts):
         try:
             if isinstance(part, Append):
-                _check_append(part, event_bytes_max, store_id)
+                check_append(part, event_bytes_max)
+                if part.store_id is not None:
+                    _check_store(part.store_id, store_id)
         except RequestError as error:
             parts[index] = without_traceback(error)
     return Appends(parts)

@@ -78,15 +78,28 @@ def encode_appends(request: Request, outcomes: Iterable[Appended | RequestError]
     return _native(request, b"OK", bodies)
 
 
-def _appended_body(appended: Appended, store_id: bytes) -> dict[str, Any]:
-    body: dict[str, Any] = {"first": appended.first, "last": appended.last}
-    if appended.id_bytes:
-        body["ids"] = appended.id_bytes
-    body["versions"] = appended.versions
-    body["duplicate"] = appended.duplicate
-    body["durability"] = appended.durability
-    body["store_id"] = store_id
-    return body
+class _AppendReply(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """An append's reply as it is encoded: a struct is made and encoded faster than a map."""
+
+    first: int
+    last: int
+    ids: tuple[bytes, ...] = ()
+    versions: dict[str, int]
+    duplicate: bool
+    durability: str
+    store_id: bytes
+
+
+def _appended_body(appended: Appended, store_id: bytes) -> _AppendReply:
+    return _AppendReply(
+        first=appended.first,
+        last=appended.last,
+        ids=appended.id_bytes,
+        versions=appended.versions,
+        duplicate=appended.duplicate,
+        durability=appended.durability,
+        store_id=store_id,
+    )
 
 
 def encode_ok(request: Request, body: dict[str, Any], *chunks: bytes) -> list[bytes]:
