@@ -20,7 +20,9 @@ from rewind.cli.entry import commands
 from rewind.daemon.settings import Settings, variable
 from rewind.testing import Daemon
 
-PAGE = (Path(__file__).parents[2] / "docs" / "cli.rst").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "cli.rst").read_text(encoding="utf-8")
+README = (ROOT / "README.rst").read_text(encoding="utf-8")
 SERVE = "serve"
 
 
@@ -106,14 +108,15 @@ def test_every_key_of_a_json_line_is_documented() -> None:
     assert said == set(_Line.__struct_fields__)
 
 
-def examples() -> Iterator[tuple[str, str]]:
-    """Each command of the page's consoles, and what it prints."""
-    for block in re.findall(r"code-block:: console\n\n((?:   .*\n|\n)+)", PAGE):
+def examples(page: str) -> Iterator[tuple[str, str]]:
+    """Each command of a page's consoles, and what it prints."""
+    for block in re.findall(r"code-block:: console\n\n((?:   .*\n|\n)+)", page):
         _, *pieces = re.split(r"^\$ (.*)\n", textwrap.dedent(block), flags=re.MULTILINE)
         yield from zip(pieces[::2], pieces[1::2], strict=True)
 
 
-def test_every_example_prints_what_the_page_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("page", "fewest"), [(PAGE, 15), (README, 5)], ids=["cli", "README"])
+def test_every_example_prints_what_the_page_says(page: str, fewest: int, tmp_path: Path) -> None:
     shim = tmp_path / "bin" / "rewind"
     shim.parent.mkdir()
     shim.write_text(f'#!/bin/sh\nexec {sys.executable} -m rewind "$@"\n')
@@ -126,7 +129,7 @@ def test_every_example_prints_what_the_page_says(tmp_path: Path) -> None:
             "REWIND_ENDPOINT": daemon.endpoints["incoming"],
         }
         count = 0
-        for command, said in examples():
+        for command, said in examples(page):
             done = subprocess.run(
                 command, shell=True, cwd=tmp_path, env=env, text=True, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30,
@@ -135,7 +138,7 @@ def test_every_example_prints_what_the_page_says(tmp_path: Path) -> None:
             wanted = said.rstrip("\n") + "\n"
             assert checker.check_output(wanted, got, doctest.ELLIPSIS), f"$ {command}\n{got}"
             count += 1
-    assert count >= 15
+    assert count >= fewest
 
 
 def test_the_shell_examples_only_use_options_that_exist() -> None:
