@@ -70,7 +70,7 @@ def test_what_a_reply_does_not_wait_for_is_done_without_being_asked(tmp_path: Pa
             client.native("INFO")  # answered behind it, and not out of the index
         (index,) = Path(daemon.store.split(":", 1)[1]).glob("index-*")
         daemon.kill()
-        entries, _, close = ENGINES[index.name.removeprefix("index-")](index, False)
+        entries, _, close = ENGINES[index.name.removeprefix("index-")](index, False, None)
         assert entries.get(b"ns") == (1).to_bytes(8, "big")
         close()
 
