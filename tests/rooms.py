@@ -107,9 +107,10 @@ ROOMS = (
             "pages.py": "errors arguments events checks wire requests.py",
             "follow.py": "errors events endpoints wire requests.py pages.py",
             "outstanding.py": "errors events wire requests.py",
-            "zmq_sockets.py": "errors wire follow.py outstanding.py zmq",
-            "zmq_blocking.py": "errors wire requests.py follow.py outstanding.py zmq_sockets.py zmq",
-            "zmq_async.py": "errors wire requests.py follow.py outstanding.py zmq_sockets.py zmq",
+            "lookup.py": "errors endpoints",
+            "zmq_sockets.py": "errors wire follow.py outstanding.py lookup.py zmq",
+            "zmq_blocking.py": "errors wire requests.py follow.py outstanding.py lookup.py zmq_sockets.py zmq",
+            "zmq_async.py": "errors wire requests.py follow.py outstanding.py lookup.py zmq_sockets.py zmq",
             "opened.py": "errors events wire backends store answers requests.py",
             "embedded.py": "errors events wire answers requests.py follow.py opened.py",
             "blocking.py": "errors arguments events checks endpoints wire requests.py pages.py follow.py (zmq_blocking.py) "

@@ -182,7 +182,7 @@ class Follower:
         #: The next connection is opened then, while AWAY.
         self.open_at_s = 0.0
         self._where = where
-        self._topic_endpoint = topic_endpoint
+        self.connects_to(where, topic_endpoint)
         self._other_store_logged = False
         self._reopen_s = REOPEN_S_MIN
         self._absence_logged = False
@@ -218,6 +218,11 @@ class Follower:
         self._hurry = True
 
     # The connection
+
+    def connects_to(self, endpoint: str, topic_endpoint: str | None) -> None:
+        """Where its endpoints lead at this time, which is another address of a name some day."""
+        self._connected_to = endpoint
+        self._topic_endpoint = topic_endpoint
 
     def lost(self, now_s: float, why: str) -> None:
         """The connection is gone, or as good as gone; the shell has closed its sockets."""
@@ -329,7 +334,7 @@ class Follower:
             logger.warning("%s is back", self._where)
         if self.delivery.unfiltered:
             self.topic = self._topic_endpoint or choose_topic(
-                info.endpoints.get("topic", ()), self._where
+                info.endpoints.get("topic", ()), self._connected_to
             )
 
     # The topic socket

@@ -78,7 +78,7 @@ class Outstanding:
         """Somebody waits for this call's outcome from now on; their time begins to run."""
         if call.outcome is not None:
             return
-        call.deadline_s = now_s + call.timeout_s
+        call.deadline_s = now_s + call.timeout_s - call.waited_s
         if call.message_id and not call.paused:
             call.attempt(now_s)
         else:

@@ -94,7 +94,7 @@ class Call(msgspec.Struct, Generic[T], eq=False):
 
     ``decode`` turns the reply into what the caller asked for; ``events``: how many an append has.
     ``store_id``: the store it is for, 16 bytes, which ``body`` says as well; None while it is for
-    whichever answers.
+    whichever answers. ``waited_s``: so much of its time-out went by before its answer was waited for.
     ``outcome``: the reply, or the exception to raise; None while neither is known. ``waiter``
     belongs to whoever carries the call out.
     """
@@ -107,6 +107,7 @@ class Call(msgspec.Struct, Generic[T], eq=False):
     append_id: bytes | None = None
     events: int = 0
     store_id: bytes | None = None
+    waited_s: float = 0.0
     outcome: Any = None  # Reply | Exception | None; exceptions have no place in a msgspec union
     waiter: Any = None
     paused: bool = False

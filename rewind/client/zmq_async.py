@@ -21,6 +21,7 @@ from typing import Any
 import zmq
 
 from rewind.client.follow import Delivery, Follower
+from rewind.client.lookup import Lookup
 from rewind.client.outstanding import Outstanding
 from rewind.client.requests import Call, closed
 from rewind.client.zmq_sockets import (
@@ -50,6 +51,7 @@ class AsyncConnection:
         self._outstanding = Outstanding(endpoint)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
+        self._lookup: Lookup | None = None  # It is there while the name is looked up.
         self._socket: ZmqSocket | None = None
         self._send_frame: Any = None
         self._timer = LoopTimer(self._time_up)
@@ -67,7 +69,7 @@ class AsyncConnection:
             raise RuntimeError(
                 "this AsyncClient is used in another event loop or process: make one for each"
             )
-        if self._socket is None:
+        if self._socket is None and self._lookup is None:
             try:
                 self._open()
             except Unavailable as error:
@@ -98,7 +100,9 @@ class AsyncConnection:
             raise closed()
         return AsyncSocketSource(
             FollowerSockets(
-                self._endpoint, Follower(delivery, self._endpoint, self._topic_endpoint)
+                self._endpoint,
+                self._topic_endpoint,
+                Follower(delivery, self._endpoint, self._topic_endpoint),
             )
         )
 
@@ -140,19 +144,41 @@ class AsyncConnection:
         _wake(settled)
         if silent:
             self._shut()
-            try:
-                self._open()
-            except Unavailable as error:  # It is the callers who must know of it.
-                why = error.with_traceback(None)
-                _wake(self._outstanding.fail(lambda call: call.failed(why)))
+            self._reopen()
         self._send()
         self._timer.at(self._outstanding.due_s)
 
     # The socket
 
+    def _reopen(self) -> None:
+        try:
+            self._open()
+        except Unavailable as error:  # It is the callers who must know of it.
+            why = error.with_traceback(None)
+            _wake(self._outstanding.fail(lambda call: call.failed(why)))
+
     def _open(self) -> None:
+        """Connect, or have it looked up first where to. Raises ``Unavailable``."""
+        if self._lookup is None:
+            self._lookup = Lookup([self._endpoint], self._tell_found)
+        found = self._lookup.found
+        if found is not None:
+            self._lookup = None
+            self._connect(found[0])
+
+    def _tell_found(self) -> None:
         assert self._loop is not None
-        socket = open_dealer(self._endpoint, {zmq.SNDHWM: UNSENT_MAX})
+        with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits.
+            self._loop.call_soon_threadsafe(self._look)
+
+    def _look(self) -> None:
+        if self._lookup is not None and not self._closed:
+            self._reopen()
+            self._send()
+
+    def _connect(self, endpoint: str) -> None:
+        assert self._loop is not None
+        socket = open_dealer(endpoint, {zmq.SNDHWM: UNSENT_MAX})
         try:
             self._loop.add_reader(int(socket.getsockopt(zmq.FD)), self._drain)
         except OSError as error:
@@ -240,6 +266,7 @@ class AsyncSocketSource:
     def __init__(self, sockets: FollowerSockets) -> None:
         self._sockets = sockets
         sockets.on_open, sockets.on_close = self._watch, self._unwatch
+        sockets.on_found = self._tell_found
         sockets.asks_max = ASKS_MAX
         self._follower = sockets.follower
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -293,6 +320,11 @@ class AsyncSocketSource:
             if delivery.changed or not self._due:
                 break
         self._timer.at(now_s + sockets.wait_s(now_s))
+
+    def _tell_found(self) -> None:
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits.
+            self._loop.call_soon_threadsafe(self._look)
 
     # The sockets
 

@@ -15,12 +15,14 @@ import os
 import threading
 import time
 import weakref
+from functools import partial
 from socket import socketpair
 from typing import Any
 
 import zmq
 
 from rewind.client.follow import Delivery, Follower
+from rewind.client.lookup import Lookup
 from rewind.client.outstanding import Outstanding
 from rewind.client.requests import Call, closed
 from rewind.client.zmq_sockets import (
@@ -58,10 +60,7 @@ class ConnectionPool:
         try:
             connection = self._idle.pop()
         except IndexError:
-            try:
-                connection = Connection(self)
-            except Unavailable as error:
-                raise call.failed(error) from error
+            connection = Connection(self, call)
         call.waiter = connection
         connection.ask(call)
 
@@ -86,7 +85,7 @@ class ConnectionPool:
     def follow(self, delivery: Delivery) -> SocketSource:
         if self.closed:
             raise closed()
-        return SocketSource(self.endpoint, Follower(delivery, self.endpoint, self._topic_endpoint))
+        return SocketSource(self.endpoint, self._topic_endpoint, delivery)
 
     def close(self) -> None:
         self.closed = True
@@ -110,17 +109,31 @@ class ConnectionPool:
                 self._idle.pop().close()
 
 
+def _write(source: weakref.ref[SocketSource]) -> None:
+    if (alive := source()) is not None:
+        alive.write()
+
+
 class Connection:
     """A DEALER socket with at most one call under way."""
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    def __init__(self, pool: ConnectionPool, call: Call[Any]) -> None:
+        """``call``: the one that it is opened for, and whose time it takes. Raises ``Unavailable``."""
         self._pool = pool
         self._outstanding = Outstanding(pool.endpoint)
-        self._open()
+        began_s = time.monotonic()
+        self._open(call, call.timeout_s)
+        call.waited_s = time.monotonic() - began_s
 
-    def _open(self) -> None:
+    def _open(self, call: Call[Any], seconds: float) -> None:
+        found = Lookup([self._pool.endpoint], lambda: None).wait(seconds)
+        if found is None:
+            raise call.no_answer()
         self._slice_ms = SLICE_MS
-        self._socket = open_dealer(self._pool.endpoint, {zmq.RCVTIMEO: SLICE_MS})
+        try:
+            self._socket = open_dealer(found[0], {zmq.RCVTIMEO: SLICE_MS})
+        except Unavailable as error:
+            raise call.failed(error) from error
         self._recv, self._send = self._socket.recv, sender(self._socket)
 
     def ask(self, call: Call[Any]) -> None:
@@ -150,10 +163,7 @@ class Connection:
                 if silent:
                     self._pool.drop_idle()  # The idle ones are as silent as this one.
                     self.close()
-                    try:
-                        self._open()
-                    except Unavailable as error:
-                        raise call.failed(error) from error
+                    self._open(call, max(0.0, call.deadline_s - now_s))
                 send_calls(self._send, outstanding, now_s)
             else:
                 now_s = time.monotonic()
@@ -167,9 +177,9 @@ class Connection:
 class SocketSource:
     """A subscription's events from a daemon; the consumer's thread waits for them."""
 
-    def __init__(self, endpoint: str, follower: Follower) -> None:
-        self._sockets = FollowerSockets(endpoint, follower)
-        self._follower = follower
+    def __init__(self, endpoint: str, topic_endpoint: str | None, delivery: Delivery) -> None:
+        self._follower = Follower(delivery, endpoint, topic_endpoint)
+        self._sockets = FollowerSockets(endpoint, topic_endpoint, self._follower)
         self._woken = False
         try:
             self._wake_read, self._wake_write = socketpair()
@@ -182,6 +192,7 @@ class SocketSource:
         for close in (self._sockets.close, self._wake_read.close, self._wake_write.close):
             weakref.finalize(self, close)
         self._wake_lock = threading.RLock()  # A signal handler may stop what it interrupts.
+        self._sockets.on_found = partial(_write, weakref.ref(self))  # A cycle would outlive it.
 
     def fetch(self, seconds: float | None) -> None:
         delivery = self._follower.delivery
@@ -213,13 +224,14 @@ class SocketSource:
 
     def hurry(self) -> None:
         self._follower.hurry()
-        self._write()
+        self.write()
 
     def wake(self) -> None:
         self._woken = True
-        self._write()
+        self.write()
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Let the thread that waits look again."""
         with self._wake_lock:
             if self._wake_write.fileno() != -1:
                 with contextlib.suppress(BlockingIOError):  # It is full of wake-ups.

@@ -19,6 +19,7 @@ from typing import Any
 import zmq
 
 from rewind.client.follow import LIVE, Follower
+from rewind.client.lookup import Lookup
 from rewind.client.outstanding import Outstanding
 from rewind.errors import Unavailable
 from rewind.wire.messages import receive, sender
@@ -28,6 +29,7 @@ CONTEXT_DESCRIPTORS = (
     12  # ZeroMQ's threads take 7 when they start; the first connection the others.
 )
 TOPIC_MESSAGES_MAX = 100_000  # So many queue for a busy subscription; the rest is read back.
+LOOKUP_S = 1.0  # It is told when a name was looked up, and looks by itself as often.
 TOPIC_DRAIN = 500  # So many messages are taken from the topic socket at once.
 
 NOW = int(zmq.DONTWAIT)
@@ -198,7 +200,7 @@ class FollowerSockets:
     ``signalled``. A socket stays in there until it was read empty.
     """
 
-    def __init__(self, endpoint: str, follower: Follower) -> None:
+    def __init__(self, endpoint: str, topic_endpoint: str | None, follower: Follower) -> None:
         self.follower = follower
         #: Something may have come through these sockets.
         self.signalled: set[ZmqSocket] = set()
@@ -208,7 +210,11 @@ class FollowerSockets:
         #: These are called with every new socket, and with one that is about to be closed.
         self.on_open: Callable[[ZmqSocket], None] = lambda socket: None
         self.on_close: Callable[[ZmqSocket], None] = lambda socket: None
+        #: This is called, in another thread, once it is known where a name leads.
+        self.on_found: Callable[[], None] = lambda: None
         self._endpoint = endpoint
+        self._endpoints = [endpoint] if topic_endpoint is None else [endpoint, topic_endpoint]
+        self._lookup: Lookup | None = None
         self._pid = os.getpid()
         self._dealer: MonitoredSocket | None = None
         self._topic: MonitoredSocket | None = None
@@ -223,10 +229,12 @@ class FollowerSockets:
         """
         follower = self.follower
         if self._dealer is None:
-            if now_s < follower.open_at_s:
+            found = None if now_s < follower.open_at_s else self._found()
+            if found is None:
                 return
+            follower.connects_to(found[0], found[1] if found[1:] else None)
             try:
-                self._dealer = self._open(zmq.DEALER, self._endpoint)
+                self._dealer = self._open(zmq.DEALER, found[0])
             except Unavailable as error:
                 if not self._was_open:
                     raise
@@ -309,6 +317,8 @@ class FollowerSockets:
 
     def wait_s(self, now_s: float) -> float:
         """How long nothing is due unless something arrives."""
+        if self._lookup is not None:
+            return LOOKUP_S
         return self.follower.wait_s(now_s, self._dealer is not None)
 
     def sockets(self) -> list[ZmqSocket]:
@@ -323,6 +333,15 @@ class FollowerSockets:
         return found
 
     # Opening and closing
+
+    def _found(self) -> list[str] | None:
+        """Where to connect; None while that is looked up."""
+        if self._lookup is None:
+            self._lookup = Lookup(self._endpoints, self.on_found)
+        found = self._lookup.found
+        if found is not None:
+            self._lookup = None  # The next connection asks again.
+        return found
 
     def _open(self, kind: int, endpoint: str) -> MonitoredSocket:
         opened = MonitoredSocket(kind, endpoint)

@@ -191,7 +191,7 @@ def test_answers_to_nobody_do_not_put_off_the_end_of_a_call(
         return received(outstanding, [*frames[:2], b"nobody", *frames[3:]], now_s)
 
     monkeypatch.setattr(zmq_blocking.Outstanding, "received", slow)
-    moments = iter([0.0, 0.0, 5.0, 5.0, 5.0, 5.0])
+    moments = iter([0.0, 0.0, 0.0, 0.0, 5.0, 5.0, 5.0, 5.0])
     monkeypatch.setattr(zmq_blocking, "time", SimpleNamespace(monotonic=lambda: next(moments)))
     with (
         FakeDaemon(lambda frames, fake: ok_head(frames, 1)) as fake,
