@@ -43,12 +43,10 @@ async def asynchronous(endpoint):
         assert (await client.append("s", NewEvent("t"))).first
         assert (await anext(client.subscribe())).position == 1
 
-with Daemon("memory:", feeds=("topic",)) as free:
-    port = free.endpoint.rpartition(":")[2]
-bound = ["--incoming-bind", f"tcp://{address}:{port}", "--topic-bind", f"tcp://{address}:*"]
-daemon = Daemon("memory:", *bound, feeds=())
-daemon.endpoints["incoming"] = ""  # Its options say where.
+daemon = Daemon("memory:")
+daemon.endpoints = dict.fromkeys(("incoming", "topic"), f"tcp://{address}:*")
 with daemon:
+    port = daemon.endpoint.rpartition(":")[2]
     for _ in range(2):
         with rewind.connect(f"tcp://{name}:{port}", timeout=20) as client:
             assert client.append("s", NewEvent("t")).first

@@ -190,8 +190,8 @@ import rewind
 client = rewind.open(sys.argv[1])
 acknowledged = 0
 for round in range(int(sys.argv[2])):
-    print("appending", flush=True)
     try:
+        print("appending", flush=True)  # From here on, Ctrl-C may come at any time.
         while True:
             acknowledged = client.append("s", rewind.NewEvent("t", b"x" * 2_000)).last
     except KeyboardInterrupt:

@@ -379,7 +379,7 @@ def check_that_reads_may_wait(daemon: Daemon) -> None:
     """Soon, because ZeroMQ and a thread of the daemon's have to hear of who left."""
     with Raw(daemon.endpoints["incoming"]) as client, Raw(daemon.endpoints["incoming"]) as writer:
         head = client.native("INFO")[0]["head"]
-        give_up_s = time.monotonic() + 10  # The reads that take the places wait for 30 s.
+        give_up_s = time.monotonic() + 25  # The reads that take the places wait for 30 s.
         while True:
             client.send(b"READ", b"r", pack({"after": head, "wait_ms": 20_000}))
             client.send(b"INFO", b"behind it", pack({}))
