@@ -152,10 +152,8 @@ def resolve(endpoint: Endpoint) -> list[Endpoint]:
     try:
         found = socket.getaddrinfo(endpoint.host, None, type=socket.SOCK_STREAM)
         hosts = [socket.getnameinfo(entry[4], socket.NI_NUMERICHOST)[0] for entry in found]
-    except (
-        OSError,
-        UnicodeError,
-    ) as error:  # A label of more than 63 characters is no name at all.
+    except (OSError, UnicodeError) as error:
+        # A label of more than 63 characters is no name at all: the second of them.
         reason = getattr(error, "strerror", None) or str(error)
         raise Unavailable(
             f"endpoint {endpoint.text}: no address is known for {endpoint.host}: {reason}"

@@ -46,9 +46,7 @@ from rewind.errors import (
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
-IDENTITY_BYTES_MAX = (
-    4_096  # An identity has some 200 bytes; a file that is no identity may be huge.
-)
+IDENTITY_BYTES_MAX = 4_096  # An identity has some 200 bytes; what is no identity may be huge.
 
 log = logging.getLogger("rewind")
 

@@ -506,9 +506,8 @@ def connect_to_read(file: Path, scratch: Callable[[], Path]) -> sqlite3.Connecti
     be from a copy, the others are copied to the temporary folder that ``scratch`` returns.
     """
     if not _size(_beside(file, "-wal")):
-        options = (
-            "mode=ro&immutable=1"  # SQLite opens nothing else, and would not look at a -wal file.
-        )
+        # With this setting SQLite opens nothing else, and would not look at a -wal file.
+        options = "mode=ro&immutable=1"
     elif _size(_beside(file, "-shm")):
         options = "mode=ro&readonly_shm=1"
     else:

@@ -34,9 +34,7 @@ APPEND_EVENTS_MAX = 500  # one sync costs little for each of 500, and halves of 
 APPEND_LINES_BYTES_MAX = 1024 * 1024  # a commit takes a few milliseconds, and memory stays small
 READ_BYTES = 256 * 1024  # the input is read in pieces of this size
 LINE_BYTES_MAX = 6 * REQUEST_BYTES_MAX  # JSON may write each byte of the largest event as \u00XX
-BYTE_ORDER_MARK = (
-    b"\xef\xbb\xbf"  # some editors begin a file of UTF-8 with it; it is no part of the text
-)
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors begin a file with it; it is no part of the text
 
 Line = tuple[int, AppendEvent]  # a line is its number in the input and the event in it
 

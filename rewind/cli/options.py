@@ -28,9 +28,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 # --- options --------------------------------------------------------------------
 
 
-_FROM_VARIABLES = (
-    "rewind.from_variables"  # in a context's ``meta``: options that a variable has set
-)
+#: A context's ``meta`` has the options that a variable has set under this key.
+_FROM_VARIABLES = "rewind.from_variables"
 
 
 class Option(click.Option):

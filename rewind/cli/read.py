@@ -38,9 +38,8 @@ from rewind.events import INT_MAX, Event
 
 STDOUT_LOOK_S = 1.0  # a quiet tail looks once a second whether anybody still reads what it prints
 
-Filters = dict[
-    str, Any
-]  # what read, tail and ``rewind.Client`` call alike: prefix, types, tags, since
+#: What read, tail and ``rewind.Client`` call alike: prefix, types, tags, since.
+Filters = dict[str, Any]
 
 
 @click.command(

@@ -252,9 +252,8 @@ class AsyncSubscription:
     def stop(self) -> None:
         """End the iteration, at any time, from any thread; no coroutine, it never waits."""
         self._stopped = True  # Whoever begins to iterate or to wait now sees this.
-        with contextlib.suppress(
-            RuntimeError
-        ):  # The loop is closed; what waited has ended with it.
+        # When the loop is closed, what waited has ended with it.
+        with contextlib.suppress(RuntimeError):
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(self._stop)
                 return

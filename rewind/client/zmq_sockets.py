@@ -25,9 +25,8 @@ from rewind.errors import Unavailable
 from rewind.wire.messages import receive, sender
 
 SOCKETS_MAX = 16_384  # A process may have so many; ZeroMQ's own default is 1,023.
-CONTEXT_DESCRIPTORS = (
-    12  # ZeroMQ's threads take 7 when they start; the first connection the others.
-)
+# ZeroMQ's threads take 7 when they start, and the first connection takes the others.
+CONTEXT_DESCRIPTORS = 12
 TOPIC_MESSAGES_MAX = 100_000  # So many queue for a busy subscription; the rest is read back.
 LOOKUP_S = 1.0  # It is told when a name was looked up, and looks by itself as often.
 TOPIC_DRAIN = 500  # So many messages are taken from the topic socket at once.
@@ -218,9 +217,8 @@ class FollowerSockets:
         self._pid = os.getpid()
         self._dealer: MonitoredSocket | None = None
         self._topic: MonitoredSocket | None = None
-        self._was_open = (
-            False  # What cannot be opened again is tried again, as an absent daemon is.
-        )
+        #: What could be opened once and cannot be again is tried again, as an absent daemon is.
+        self._was_open = False
 
     def pump(self, now_s: float) -> None:
         """Receive what has arrived, give up what is lost, send what is due.

@@ -30,13 +30,13 @@ from rewind.wire.messages import descriptor_of
 DESCRIPTORS_MAX = 65_536
 #: A daemon with four sockets and a store has 40 when it serves; LevelDB opens a few more in passing.
 DESCRIPTORS_NEEDED = 96
-#: One in so many is kept for the store, and for what is accepted until the thread hears of it,
+#: One in so many is kept for the store, and for what is accepted until the thread hears of it.
 RESERVED_PART = 2
-#: but not more than this: ZeroMQ waits when the thread has yet to hear of 1,001 events of a socket.
+#: No more than this is kept: ZeroMQ waits when the thread has yet to hear of 1,001 events of a socket.
 RESERVED_MAX = 4_100
 
 NOW = int(zmq.DONTWAIT)
-# Not that an accept failed: ZeroMQ tries again at once, and would say so a hundred thousand times a second.
+# That an accept failed is not asked for: ZeroMQ tries again at once, and says so 100,000 times a second.
 _EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_MONITOR_STOPPED
 _ACCEPTED, _DISCONNECTED, _STOPPED = map(
     int, (zmq.EVENT_ACCEPTED, zmq.EVENT_DISCONNECTED, zmq.EVENT_MONITOR_STOPPED)
@@ -92,12 +92,11 @@ class Connections:
     def __init__(self, context: zmq.Context[Any]) -> None:
         self.maximum = 0
         self._context = context
-        self._open: dict[
-            str, dict[int, int]
-        ] = {}  # By name and descriptor: the connection's number.
-        self._numbers: set[int] = set()  # Of those that are open; a descriptor is used again.
+        #: Name -> descriptor -> number of the connection. A descriptor is used again, a number is not.
+        self._open: dict[str, dict[int, int]] = {}
+        self._numbers: set[int] = set()  # The connections with these numbers are open.
         self._accepted = 0
-        self._names: dict[zmq.Socket[bytes], str] = {}  # By monitor.
+        self._names: dict[zmq.Socket[bytes], str] = {}  # Each monitor has the name of its socket.
         self._watched: list[zmq.Socket[bytes]] = []
         self._notices = Notices()
         self._debug = logger.isEnabledFor(logging.DEBUG)

@@ -25,9 +25,8 @@ from rewind.wire.old import id_text
 from rewind.wire.replies import HEAD_TOPIC, STORE_TOPIC
 
 HEARTBEAT_S = 1.0  # a lost last event is noticed within it
-GREETING_S = (
-    0.01  # those who subscribe without pause do not fill the queues of all others with $store
-)
+# Whoever subscribes without pause does not fill the queues of all others with $store.
+GREETING_S = 0.01
 # So many subscriptions are taken in at once, in about a millisecond: whoever sends them without pause
 # keeps nobody else waiting for longer.
 SUBSCRIPTIONS_MAX = 500

@@ -16,9 +16,7 @@ import msgspec
 from rewind.errors import RequestError
 
 PERIOD_S = 60.0  # Who reads the log learns within a minute that something goes on.
-KINDS_MAX = (
-    1_024  # So many kinds are remembered, since a kind may be a peer, and peers come and go.
-)
+KINDS_MAX = 1_024  # A kind may be a peer, and peers come and go: no more are remembered.
 
 logger = logging.getLogger("rewind")
 

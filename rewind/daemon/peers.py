@@ -23,9 +23,7 @@ from rewind.wire.messages import sender
 
 PIPE_MESSAGES_MAX = 1_000  # ZeroMQ holds so many small replies for one peer: at most 16 MB.
 LARGE_BYTES = 16 * 1024  # A reply of this size is counted in bytes, and not copied.
-UNSENT_BYTES_MAX = (
-    8 * 1024 * 1024
-)  # One peer may have so many under way; one reply may be as large.
+UNSENT_BYTES_MAX = 8 * 1024 * 1024  # A peer may have so many under way, as many as one reply has.
 OUTBOX_MESSAGES_MAX = 1_000  # So many replies are kept for a peer whose pipe is full.
 OUTBOX_BYTES_MAX = 1024 * 1024
 SWEEP_PEERS = 4  # An insert also examines so many: more peers leave the table than enter.

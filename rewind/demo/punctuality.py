@@ -25,9 +25,8 @@ from rewind.demo.figures import ON_TIME_MINUTES, Figures, Snapshot
 from rewind.demo.flights import ARRIVED, CANCELLED, DEPARTED
 from rewind.demo.screen import Screen, table
 
-ENDPOINT = (
-    "tcp://127.0.0.1:9090"  # a daemon without options is there; REWIND_ENDPOINT says where else
-)
+#: A daemon without options is there; REWIND_ENDPOINT says where another one is.
+ENDPOINT = "tcp://127.0.0.1:9090"
 SHOWN_EVERY_S = 0.1  # the eye sees it grow
 
 

@@ -81,9 +81,8 @@ class Store:
         self.head, self._last_time_ns = backend.last()
         self._clock = clock
         self._free_bytes = free_bytes or RecentFreeBytes()
-        self._versions: OrderedDict[str, int] = (
-            OrderedDict()
-        )  # Streams written lately have theirs here.
+        #: Streams that were written lately have their versions here.
+        self._versions: OrderedDict[str, int] = OrderedDict()
         self._refused_full = 0  # So many appends were refused since there was no room.
         self._refused_last_ns = 0
         self._clock_is_behind = False

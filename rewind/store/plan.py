@@ -51,9 +51,8 @@ def plan(appends: Sequence[Append], facts: Facts, now_ns: int, durability: str) 
             outcome: Appended | RequestError = _plan_one(result, append, now_ns)
         except RequestError as refused:
             outcome = without_traceback(refused)
-        except (
-            StoreDamaged
-        ) as damage:  # What a retry is compared with: that is this append's alone.
+        except StoreDamaged as damage:
+            # A retry is compared with what is damaged, which is this append's alone.
             outcome = refusal_of(damage)
             result.damages.append(damage)
         result.outcomes.append(outcome)

@@ -121,9 +121,8 @@ def encode_error(request: Request, error: RequestError) -> list[bytes]:
 def _error_body(error: RequestError, store_id: bytes) -> dict[str, Any]:
     return {
         "code": error.code,
-        "message": str(error)
-        .encode(errors="backslashreplace")
-        .decode(),  # A path may be any bytes.
+        # A path in it may be any bytes, which are surrogates here.
+        "message": str(error).encode(errors="backslashreplace").decode(),
         "retryable": error.retryable,
         **error.details(),
         "store_id": store_id,

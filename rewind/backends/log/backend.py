@@ -98,10 +98,8 @@ class LogBackend(BlockBackend):
         path = directory.path / f"index-{engine}"
         scratch = directory.scratch() if directory.read_only else None
         if scratch is None:
-            for other in set(ENGINES) - {engine}:
-                _delete(
-                    directory.path / f"index-{other}"
-                )  # It would miss commits, and then mislead.
+            for other in set(ENGINES) - {engine}:  # It would miss commits, and then mislead.
+                _delete(directory.path / f"index-{other}")
         if not directory.created:
             try:
                 return self._open_existing(path, engine, scratch)
