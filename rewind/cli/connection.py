@@ -86,7 +86,7 @@ def _check_store(url: str, writes: bool, creates: bool) -> None:
     if (writes and (creates or path != url)) or not path or (":" in path and path == url):
         return
     if scheme_of(Path(path)) is None:
-        way = "misspelt? `rewind append` and `rewind serve` create one"
+        way = "misspelt? `rewind serve` and `rewind append --create` create one"
         if writes:
             way = f"misspelt? To create one there, add --create, or write its kind: sqlite:{path}"
         raise StoreForeign(f"{path} holds no store: {way}")

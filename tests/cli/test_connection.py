@@ -37,7 +37,8 @@ def test_what_is_no_endpoint_is_exit_78(endpoint: str) -> None:
 
 
 def test_only_append_creates_a_store_and_only_if_it_is_told_so(store: str) -> None:
-    assert "holds no store" in fail(65, "read", "-e", store)
+    said = fail(65, "read", "-e", store)
+    assert "holds no store" in said and "`rewind append --create`" in said
     assert "holds no store" in fail(65, "info", "-e", f"sqlite:{store}")
     said = fail(65, "append", "s", "--data", "x", "-e", store)
     assert f"{store} holds no store: misspelt?" in said and "--create" in said
