@@ -23,6 +23,7 @@ from rewind.release import __version__
 from rewind.store import Store
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
+_ASKING = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 logger = logging.getLogger("rewind")
 
@@ -63,8 +64,17 @@ def serve(settings: Settings) -> int:
 def _open(settings: Settings) -> tuple[Store, Server]:
     """The store and its server, or neither. Raises ``RewindError``, and ``_Stopped`` by a signal."""
     with contextlib.ExitStack() as opened:
+        had_terminal = _has_terminal()
+
+        def too_early(number: int, frame: object) -> None:
+            """By itself each of them would kill. There is nothing yet that it could ask for."""
+            if number == signal.SIGHUP and had_terminal and not _has_terminal():
+                raise _Stopped
+
         for number in _STOPPING:
             opened.callback(signal.signal, number, signal.signal(number, _stop_start))
+        for number in filter(_is_heeded, _ASKING):
+            opened.callback(signal.signal, number, signal.signal(number, too_early))
         backend = opened.enter_context(contextlib.closing(open_backend(settings.store)))
         store = Store(backend)
         server = Server(settings, store)
@@ -113,16 +123,16 @@ def _heed_signals(server: Server) -> None:
     had_terminal = _has_terminal()
     for number in _STOPPING:
         signal.signal(number, stop)
-    for number, handler in (
-        (signal.SIGHUP, hang_up),
-        (signal.SIGUSR1, status),
-        (signal.SIGUSR2, status),
-    ):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup(1) has SIGHUP ignored.
-            signal.signal(number, handler)
+    for number in filter(_is_heeded, _ASKING):
+        signal.signal(number, hang_up if number == signal.SIGHUP else status)
     # A signal that arrives while ZeroMQ is at work would be noticed only when something else wakes
     # the poll: Python writes to this descriptor from the C handler.
     signal.set_wakeup_fd(server.wake_fileno(), warn_on_full_buffer=False)
+
+
+def _is_heeded(number: signal.Signals) -> bool:
+    """Whether a signal is not ignored, as nohup(1) has SIGHUP ignored."""
+    return signal.getsignal(number) != signal.SIG_IGN
 
 
 def _has_terminal() -> bool:

@@ -131,3 +131,30 @@ def test_a_signal_during_the_start_ends_it_in_order(
     assert [signal.getsignal(known) for known in (signal.SIGTERM, signal.SIGINT)] == handlers
     opened[0].close()
     open_backend(url).close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_that_asks_something_during_the_start_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """By default each of them kills."""
+    reached = []
+
+    def open_and_be_asked(url: str) -> Backend:
+        backend = open_backend(url)
+        signal.raise_signal(number)
+        reached.append(number)
+        backend.close()
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("SIGTERM ends it")
+
+    handler = signal.getsignal(number)
+    monkeypatch.setattr(process, "open_backend", open_and_be_asked)
+    settings = Settings(
+        store=store_url("sqlite", tmp_path),
+        incoming_bind=FREE,
+        streaming_bind=FREE,
+        topic_bind=FREE,
+    )
+    assert process.serve(settings) == 0
+    assert reached == [number] and signal.getsignal(number) == handler
