@@ -43,18 +43,22 @@ def quoted(value: object, most: int = QUOTED_CHARS_MAX) -> str:
 
 
 def one_line(text: str, most: int = MESSAGE_CHARS_MAX) -> str:
-    """A text of unknown origin as part of a message: one line, at most so many of its characters.
+    """A text of unknown origin as part of a message: one line, at most so many of its characters."""
+    shown = escape(text[:most])
+    return shown if len(text) <= most and len(shown) <= most else shown[:most] + "..."
 
-    What does not print is escaped as Python does it: control and format characters, line
-    separators, lone surrogates.
+
+def escape(text: str) -> str:
+    """The text, with everything that does not print as Python would write it in a literal.
+
+    That is control and format characters, line separators, lone surrogates, and characters that
+    Python's Unicode does not know.
     """
-    escaped = "".join(
-        character
-        if character.isprintable()
-        else character.encode("unicode_escape", "surrogatepass").decode()
-        for character in text[:most]
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in text
     )
-    return escaped if len(text) <= most and len(escaped) <= most else escaped[:most] + "..."
 
 
 class RewindError(Exception):

@@ -167,7 +167,7 @@ ROOMS = (
         "cli",
         "the command line: a file for each family of commands",
         {
-            "escape.py": "",
+            "escape.py": "errors",
             "times.py": "events",
             "format.py": "errors events escape.py times.py",
             "text.py": "events rewind escape.py format.py times.py",

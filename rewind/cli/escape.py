@@ -10,20 +10,16 @@ passes here.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
+from rewind.errors import escape
 
-def escape(text: str) -> str:
-    """The text, with everything unprintable as Python would write it in a literal."""
-    return _escaped(text, lambda character: ascii(character)[1:-1])
+__all__ = ["escape", "escape_json"]
 
 
 def escape_json(text: str) -> str:
     """The same JSON, with everything unprintable as JSON escapes, which only strings can hold."""
-    return _escaped(text, lambda character: json.dumps(character)[1:-1])
-
-
-def _escaped(text: str, form: Callable[[str], str]) -> str:
     if text.isprintable():
         return text
-    return "".join(character if character.isprintable() else form(character) for character in text)
+    return "".join(
+        character if character.isprintable() else json.dumps(character)[1:-1] for character in text
+    )
