@@ -221,6 +221,8 @@ class Requests:
         """An append to one stream, as a caller gave it. Raises ``BadRequest`` and ``TooLarge``."""
         stream = text_of(stream, "stream")
         expected = {}
+        if isinstance(expected_version, NewEvent):
+            raise wrong_kind("expected_version", expected_version, "give several events as a list")
         if expected_version is not None:
             expected[stream] = _version_of(expected_version, "expected_version")
         return self._append(_with_stream(stream, events), expected, append_id, timeout_s)

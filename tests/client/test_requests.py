@@ -188,3 +188,8 @@ random = [{ids[at + 6 : at + 16] for at in range(0, 1600, 16)} for ids in (ours,
 sys.exit(len(random[0] | random[1]) != 200)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_second_event_is_not_taken_for_an_expected_version() -> None:
+    with pytest.raises(TypeError, match="give several events as a list"):
+        Requests(WHERE, 10.0).append("s", NewEvent("a"), NewEvent("b"))  # type: ignore[arg-type]
