@@ -162,7 +162,8 @@ class Directory:
 
     def _watch(self, files: list[Path]) -> None:
         assert self._lock is not None, "who writes has the lock"
-        self._places = {path: _place(path) for path in (self.path, *files)}
+        watched = (self.path, self.path / _IDENTITY, *files)
+        self._places = {path: _place(path) for path in watched}
         self._places[self.path / _LOCK] = self._lock.identity()
         if any(map(_others_can_read, files)):
             log.warning(
@@ -172,8 +173,8 @@ class Directory:
             )
 
     def confirm(self) -> None:
-        """Raise ``StoreFailed`` unless the directory, its lock and the files named to ``finish`` are
-        still those that were opened: whatever is written goes nowhere once they are not."""
+        """Raise ``StoreFailed`` unless the directory, its identity, its lock and the files named to
+        ``finish`` are still those that were opened: what is written is not found again otherwise."""
         for path, place in self._places.items():
             try:
                 found = _place(path)

@@ -49,7 +49,12 @@ def delete_lock(store: Path) -> None:
     (store / "lock").unlink()
 
 
-HARMS = [delete, move, replace, delete_content, delete_data, delete_lock]
+def delete_identity(store: Path) -> None:
+    """Nobody could open the store again, however much is stored in it."""
+    (store / "rewind.json").unlink()
+
+
+HARMS = [delete, move, replace, delete_content, delete_data, delete_lock, delete_identity]
 Harm = Callable[[Path], None]
 
 
