@@ -44,7 +44,8 @@ class Lock:
         with ExitStack() as undo:
             undo.callback(self.release)
             access = os.O_RDONLY if shared else os.O_RDWR | os.O_CREAT
-            self._descriptor = os.open(file, access | os.O_CLOEXEC, 0o600)
+            # A pipe of this name would block who only reads.
+            self._descriptor = os.open(file, access | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
             self._take(file, shared)
             undo.pop_all()
 

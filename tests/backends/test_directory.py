@@ -183,6 +183,19 @@ def test_what_is_not_a_file_in_its_place_is_foreign(
         open_backend(f"{scheme}:{store}")
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_pipe_in_place_of_the_lock_keeps_nobody_waiting(store: Path, read_only: bool) -> None:
+    (store / "lock").unlink()
+    os.mkfifo(store / "lock")
+    if read_only:
+        backend = open_backend(str(store), read_only=True)
+        assert backend.last()[0] == 3
+        backend.close()
+    else:
+        with pytest.raises(StoreNotCreated, match="cannot lock"):
+            open_backend(str(store))
+
+
 # --- paths ------------------------------------------------------------------------
 
 
