@@ -77,11 +77,14 @@ def _started_context() -> zmq.Context[ZmqSocket]:
         for _ in range(CONTEXT_DESCRIPTORS):
             tried.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
     context: zmq.Context[ZmqSocket] = zmq.Context()
-    with ExitStack() as opened:
-        opened.callback(context.term)
+    try:
         context.set(zmq.MAX_SOCKETS, SOCKETS_MAX)
         context.socket(zmq.PAIR).close()
-        opened.pop_all()
+    except (OSError, zmq.ZMQError):
+        context.term()
+        raise
+    # After Ctrl-C it is left to the collector, which takes the socket first: with a socket that
+    # nobody can close any more, ``term`` would wait for ever.
     return context
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -41,3 +43,43 @@ def test_a_dealer_that_cannot_be_connected_is_closed(sockets: list[zmq.Socket[by
     with pytest.raises(Unavailable, match="nonsense"):
         open_dealer(REFUSED, {})
     assert len(sockets) == 1 and sockets[0].closed
+
+
+INTERRUPTED = """
+import gc, sys
+from rewind.client.zmq_sockets import _started_context
+
+class Interrupted(BaseException): pass
+
+def interrupt(events_before):
+    left = events_before
+    def trace(frame, event, argument):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Interrupted
+        return trace
+    sys.settrace(trace)
+    try:
+        return _started_context()
+    finally:
+        sys.settrace(None)
+
+places = 0
+while True:
+    try:
+        interrupt(places).term()
+        break
+    except Interrupted:
+        places += 1
+        gc.collect()
+print(places)
+"""
+
+
+def test_ctrl_c_anywhere_in_the_start_of_zeromq_ends_the_start() -> None:
+    """Ctrl-C raises between two lines, also between those that make a socket and close it."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], capture_output=True, timeout=60, check=True
+    )
+    assert int(done.stdout) > 50, "it was interrupted in so many places"
