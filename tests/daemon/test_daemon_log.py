@@ -50,11 +50,11 @@ def test_refusals_are_no_news_at_info() -> None:
 
 def test_connections_and_their_ends_are_said_at_debug() -> None:
     with Daemon("memory:", "--log-level", "debug") as daemon:
+        begins = re.compile(r"DEBUG connection (\d+) to incoming: 127.0.0.1:\d+\n")
         with Raw(daemon.endpoint) as raw:
             raw.native("INFO")
-        # A thread says it, perhaps after the reply.
-        begins = re.compile(r"DEBUG connection (\d+) to incoming: 127.0.0.1:\d+\n")
-        eventually(lambda: begins.search(daemon.log) is not None)
+            # A thread says it, perhaps after the reply, and knows the address of who is still there.
+            eventually(lambda: begins.search(daemon.log) is not None)
         begun = begins.search(daemon.log)
         assert begun is not None
         eventually(lambda: f"connection {begun[1]} to incoming has ended" in daemon.log)
