@@ -71,7 +71,8 @@ class Lock:
             raise StoreLocked(
                 f"the store {file.parent} is in use by this process, {owner}: close it first"
                 if owner == me
-                else f"the store {file.parent} is in use by {owner}: stop it first"
+                else f"the store {file.parent} is in use by {owner}: stop it first, "
+                "or ask it through its endpoint if it is a daemon"
             ) from error
         if shared:
             return
