@@ -58,7 +58,9 @@ def run() -> int:
         for text in (str(error), *getattr(error, "__notes__", ())):
             complain(text)
         if isinstance(error, Unavailable):
-            complain("start a daemon with `rewind`, or name another with -e ENDPOINT")
+            complain(
+                "start a daemon with `rewind`, or name another with -e ENDPOINT, not that of a feed"
+            )
         return error.exit_code
     except OSError as error:
         complain(f"{error.filename or 'cannot read or write'}: {error.strerror or error}")
