@@ -174,7 +174,10 @@ def _expected_version(value: str) -> int:
     words = {"none": NO_STREAM, "exists": STREAM_EXISTS}
     if value in words:
         return words[value]
-    return _number(value)
+    try:
+        return _number(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, nor none or exists") from None
 
 
 def _metadata(value: str) -> tuple[str, str]:
@@ -182,6 +185,13 @@ def _metadata(value: str) -> tuple[str, str]:
     if not key or not equals:
         raise ValueError(f"{value!r}: write KEY=VALUE")
     return key, content
+
+
+def _uuid(value: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is not a UUID") from None
 
 
 def _id_or_position(value: str) -> uuid.UUID | int:
@@ -200,7 +210,7 @@ SINCE = _Since()
 EXPECTED = Parsed("version", _expected_version)
 METADATA = Parsed("metadata", _metadata)
 ID_OR_POSITION = Parsed("id", _id_or_position)
-UUID = Parsed("uuid", lambda value: uuid.UUID(value))
+UUID = Parsed("uuid", _uuid)
 NUMBER = Parsed("number", _number)
 
 

@@ -352,3 +352,14 @@ def test_decoded_lines_are_taken_back(at: list[str], stream: str, tmp_path: Path
         succeed("read", "-n1", "--backwards", "--format", "jsonl", "--decode", "-e", copy)
     )
     assert (last["data"], last["data_json"]) == ('{"total":43}', {"total": 43})
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("--expected-version", "nor none or exists"), ("--id", "is not a UUID")],
+)
+def test_a_value_that_is_none_of_its_kind_is_refused_with_what_to_write(
+    option: str, said: str
+) -> None:
+    assert "'nne' is not a" in (text := fail(2, "append", "s", "--data", "", option, "nne"))
+    assert said in text
