@@ -238,6 +238,20 @@ def filter_options(command: Function) -> Function:
     return command
 
 
+class FilterCommand(click.Command):
+    """A command with those options, for which ``rewind read STREAM`` is a likely slip."""
+
+    allow_extra_args = True  # Here they are refused, with what to write.
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, args)
+        if rest and not ctx.resilient_parsing:
+            raise click.UsageError(
+                f"unexpected argument {rest[0]!r}: a stream is given with --stream", ctx
+            )
+        return rest
+
+
 def count_option(text: str) -> Callable[[Function], Function]:
     """The option that says how many; ``text`` is its line of help."""
     return option("-n", "--limit", type=NUMBER, metavar="N", help=text)

@@ -23,6 +23,7 @@ from rewind.cli.options import (
     ID_OR_POSITION,
     JSON_FORMAT,
     NUMBER,
+    FilterCommand,
     count_option,
     decode_option,
     example,
@@ -43,7 +44,8 @@ Filters = dict[str, Any]
 
 
 @click.command(
-    epilog=example("The last ten of a stream:", "rewind read -s order-1 --backwards -n 10")
+    cls=FilterCommand,
+    epilog=example("The last ten of a stream:", "rewind read -s order-1 --backwards -n 10"),
 )
 @filter_options
 @option("--after", type=NUMBER, default=0, metavar="N",
@@ -146,10 +148,11 @@ def _hint_at_names(client: rewind.Client, stream: str | None, prefix: str) -> No
 
 
 @click.command(
+    cls=FilterCommand,
     epilog=example(
         "Copy events as they come:",
         "rewind tail --format jsonl | rewind append --json -e sqlite:copy",
-    )
+    ),
 )
 @filter_options
 @option("--after", type=NUMBER, metavar="N",

@@ -22,6 +22,11 @@ from rewind.testing import Daemon
 pytest_plugins = "cli_fixtures"
 
 
+@pytest.mark.parametrize("command", ["read", "tail"])
+def test_a_stream_without_its_option_is_refused_with_what_to_write(command: str) -> None:
+    assert "unexpected argument 'a-1': a stream is given with --stream" in fail(2, command, "a-1")
+
+
 @pytest.mark.parametrize(
     ("filters", "datas"),
     [
