@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import rewind
-from rewind.cli.options import SECONDS, TEXT, Function, option
+from rewind.cli.options import SECONDS, Function, option
 from rewind.daemon import DEFAULT_INCOMING
 from rewind.errors import BadConfiguration, StoreForeign
 
@@ -40,7 +40,7 @@ def endpoint_option(command: Function) -> Function:
         "--endpoint",
         envvar="REWIND_ENDPOINT",
         show_envvar=True,
-        type=TEXT,
+        type=str,  # A path need not be UTF-8.
         metavar="EP|STORE",
         default=DEFAULT_INCOMING,
         show_default=True,

@@ -49,6 +49,15 @@ def test_only_append_creates_a_store_and_only_if_it_is_told_so(store: str) -> No
     assert succeed("streams", "-e", store).split() == [b"2", b"s"]
 
 
+@pytest.mark.parametrize("scheme", DURABLE)
+def test_a_store_may_have_a_path_that_is_not_utf8(store: str, scheme: str) -> None:
+    url = f"{scheme}:{store}\udcff"
+    succeed("append", "s", "--data", "x", "-e", url)
+    assert succeed("streams", "-e", url).split() == [b"1", b"s"]
+    assert "\\udcff" in fail(65, "read", "-e", f"{store}\udcfe\udcff")
+    assert "write tcp://HOST:PORT" in fail(78, "info", "-e", "tcp://\udcff:1")
+
+
 @pytest.mark.parametrize("scheme", ["sqlite", "log"])
 def test_append_creates_a_store_whose_kind_is_named(store: str, scheme: str) -> None:
     succeed("append", "s", "--data", "x", "-e", f"{scheme}:{store}")
