@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import pytest
 from raw import Raw
 
 from rewind.testing import Daemon
+
+# A shell that runs the tests in the background has their children ignore Ctrl-C, which some are sent.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DURABLE = [
     pytest.param(
