@@ -304,7 +304,8 @@ def test_a_long_path_is_used_or_refused_clearly(tmp_path: Path, scheme: str) -> 
     try:
         assert head_of(f"{scheme}:{path}") == 0
     except StoreNotCreated as error:
-        assert scheme == "sqlite" and "too long for SQLite" in str(error)
+        assert scheme != "leveldb"  # The log may have its index in SQLite.
+        assert "too long for SQLite" in str(error)
 
 
 @pytest.mark.parametrize("make", [Path.touch, os.mkfifo], ids=["file", "pipe"])
