@@ -13,6 +13,10 @@ from rewind.errors import (
     CannotBind,
     ClientError,
     Closed,
+    ConcurrencyConflict,
+    ConditionFailed,
+    ConditionTooWide,
+    CursorMoved,
     Forbidden,
     IdConflict,
     Internal,
@@ -36,7 +40,8 @@ from rewind.errors import (
     WrongExpectedVersion,
     WrongKind,
 )
-from rewind.events import ANY, NO_STREAM, STREAM_EXISTS, Appended, Event, NewEvent
+from rewind.events import ANY, NO_STREAM, STREAM_EXISTS, Advance, Appended, Event, NewEvent
+from rewind.query import AppendCondition, Query, QueryItem
 from rewind.release import __version__
 
 if TYPE_CHECKING:
@@ -48,6 +53,8 @@ __all__ = [
     "ANY",
     "NO_STREAM",
     "STREAM_EXISTS",
+    "Advance",
+    "AppendCondition",
     "Appended",
     "AsyncClient",
     "AsyncSubscription",
@@ -58,6 +65,10 @@ __all__ = [
     "Client",
     "ClientError",
     "Closed",
+    "ConcurrencyConflict",
+    "ConditionFailed",
+    "ConditionTooWide",
+    "CursorMoved",
     "Event",
     "Forbidden",
     "IdConflict",
@@ -65,6 +76,8 @@ __all__ = [
     "Internal",
     "NewEvent",
     "Overloaded",
+    "Query",
+    "QueryItem",
     "RequestError",
     "RewindError",
     "ShuttingDown",

@@ -146,7 +146,11 @@ class TooLarge(RequestError):
     code = "too_large"
 
 
-class WrongExpectedVersion(RequestError):
+class ConcurrencyConflict(RequestError):
+    """Something has happened since the decision was made: read again, and decide again."""
+
+
+class WrongExpectedVersion(ConcurrencyConflict):
     """A stream was not at the version the append expected.
 
     ``expected``: the version asked for, -1 for "exists". ``actual``: the stream's
@@ -171,6 +175,68 @@ class WrongExpectedVersion(RequestError):
 
     def details(self) -> dict[str, Any]:
         return {"stream": self.stream, "expected": self.expected, "actual": self.actual}
+
+
+class ConditionFailed(ConcurrencyConflict):
+    """An event matches a condition of the append, after the position that it was decided at.
+
+    ``condition``: which of the append's conditions, from 0. ``position``: of the first such event.
+    """
+
+    code = "condition_failed"
+
+    def __init__(self, condition: int, position: int) -> None:
+        super().__init__(
+            f"conditions[{condition}] failed: the event at position {position} matches, which is after "
+            "the position of the decision"
+        )
+        self.condition = condition
+        self.position = position
+
+    def details(self) -> dict[str, Any]:
+        return {"condition": self.condition, "position": self.position}
+
+
+class CursorMoved(ConcurrencyConflict):
+    """A cursor is not where the append takes it to be, or would go back.
+
+    ``expected``: where it was expected to be; None if the append did not say. ``actual``: where it is,
+    0 when there is no such cursor.
+    """
+
+    code = "cursor_moved"
+
+    def __init__(self, cursor: str, expected: int | None, actual: int, message: str = "") -> None:
+        found = f"cursor {quoted(cursor)} is at {actual}"
+        wish = "" if expected is None else f": it was expected at {expected}"
+        super().__init__(message or found + wish)
+        self.cursor = cursor
+        self.expected = expected
+        self.actual = actual
+
+    def details(self) -> dict[str, Any]:
+        return {"cursor": self.cursor, "expected": self.expected, "actual": self.actual}
+
+
+class ConditionTooWide(RequestError):
+    """More would have to be looked at, to decide a condition, than one append may.
+
+    ``condition``: which of the append's conditions, from 0. ``examined``: a position; no event up to
+    there matches, so the same append with ``after`` there goes on. Clients do that by themselves.
+    """
+
+    code = "condition_too_wide"
+
+    def __init__(self, condition: int, examined: int) -> None:
+        super().__init__(
+            f"conditions[{condition}] looks at too much at once: nothing matches up to position "
+            f"{examined}; ask again with after: {examined}"
+        )
+        self.condition = condition
+        self.examined = examined
+
+    def details(self) -> dict[str, Any]:
+        return {"condition": self.condition, "examined": self.examined}
 
 
 class IdConflict(RequestError):
@@ -234,6 +300,9 @@ REQUEST_ERRORS: dict[str, type[RequestError]] = {
         UnknownCommand,
         TooLarge,
         WrongExpectedVersion,
+        ConditionFailed,
+        CursorMoved,
+        ConditionTooWide,
         IdConflict,
         WrongStore,
         UnknownEvent,
@@ -310,14 +379,15 @@ class BindNotPermitted(CannotBind):
 
 
 class Behind(RewindError):
-    """A commit was planned on another head than the backend's; plan again.
+    """A commit was planned on another head or commit number than the backend's; plan again.
 
-    ``head``: the backend's head, a position.
+    ``head``: the backend's head, a position. ``number``: of its last commit.
     """
 
-    def __init__(self, head: int) -> None:
-        super().__init__(f"the store's head is {head}")
+    def __init__(self, head: int, number: int) -> None:
+        super().__init__(f"the store's head is {head}, and its last commit has the number {number}")
         self.head = head
+        self.number = number
 
 
 # --- clients ------------------------------------------------------------------

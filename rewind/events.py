@@ -24,6 +24,7 @@ import msgspec
 from rewind.arguments import bytes_of, map_of, text_of, texts_of, wrong_kind
 from rewind.as_json import of_json, to_json
 from rewind.errors import BadJson, BadRequest, one_line, quoted
+from rewind.query import Condition
 
 ANY = None
 """Expected version: do not check."""
@@ -130,23 +131,38 @@ class AppendEvent(
     data: bytes
 
 
+class Advance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Where a cursor goes: forward to ``position``, or None to delete it.
+
+    ``expected``: where it must be before, 0 if it must not exist; None: wherever it is. ``reset``: it
+    may go back.
+    """
+
+    position: int | None
+    expected: int | None = None
+    reset: bool = False
+
+
 class Append(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
-    """An atomic write: its events, stored next to one another or not at all.
+    """An atomic write: its events, stored next to one another or not at all, and its cursors.
 
     ``id``: append id, 16 bytes. ``expected``: stream -> version, compared before the append.
-    ``store_id``: the store it is meant for, 16 bytes; None: whichever is asked.
+    ``conditions``: which events must not have come. ``cursors``: name -> where it goes; with them there
+    may be no events. ``store_id``: the store it is meant for, 16 bytes; None: whichever is asked.
     """
 
     events: tuple[AppendEvent, ...]
     id: bytes | None = None
     expected: dict[str, int] = {}
+    conditions: tuple[Condition, ...] = ()
+    cursors: dict[str, Advance] = {}
     store_id: bytes | None = None
 
 
 class Appended(msgspec.Struct, frozen=True):
     """The answer to an append.
 
-    ``first``, ``last``: positions. ``id_bytes``: the events' ids, 16 bytes each, if Rewind made
+    ``first``, ``last``: positions, 0 without events. ``id_bytes``: the events' ids, 16 bytes each, if Rewind made
     them, else empty; ``ids`` are the same as UUIDs.
     ``versions``: stream -> its version after the append. ``duplicate``: the append was known
     and this is its first answer again. ``durability``: ``fsync`` or ``memory``.

@@ -18,6 +18,9 @@ from rewind.errors import (
     MESSAGE_CHARS_MAX,
     QUOTED_CHARS_MAX,
     Behind,
+    ConditionFailed,
+    ConditionTooWide,
+    CursorMoved,
     RewindError,
     Unavailable,
     WrongExpectedVersion,
@@ -29,7 +32,10 @@ from rewind.errors import (
 
 OWN_ARGUMENTS: dict[type[RewindError], tuple[Any, ...]] = {
     WrongExpectedVersion: ("order-1", 2, 3),
-    Behind: (7,),
+    ConditionFailed: (1, 7),
+    ConditionTooWide: (1, 7),
+    CursorMoved: ("mailer", 2, 3, "a message"),
+    Behind: (7, 3),
     Unavailable: ("no answer", bytes(range(16))),
 }
 """What makes an error whose ``__init__`` is its own; all others take a message."""
