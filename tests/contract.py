@@ -45,7 +45,7 @@ class Scribe:
 
         ``after``: another head than the backend's to plan them on.
         """
-        head, time = self.backend.last()
+        head, time, _ = self.backend.last()
         head = head if after is None else after
         versions = self.backend.versions({event["stream"] for event in events})
         placed = []
@@ -75,7 +75,8 @@ class Scribe:
         placed = self.records(
             [{"stream": event} if isinstance(event, str) else event for event in events]
         )
-        self.backend.commit(Commit(self.backend.last()[0], placed, append_ids or []))
+        head, _, number = self.backend.last()
+        self.backend.commit(Commit(number + 1, head, placed, append_ids or []))
         return [record.encoded for record in placed]
 
 
@@ -120,7 +121,7 @@ class BackendContract:
     # --- an empty store ---
 
     def test_an_empty_store_has_no_last_event(self, backend: Backend) -> None:
-        assert backend.last() == (0, 0)
+        assert backend.last() == (0, 0, 0)
 
     def test_an_empty_store_reads_as_empty(self, backend: Backend) -> None:
         assert read_all(backend) == []
@@ -137,7 +138,7 @@ class BackendContract:
     ) -> None:
         scribe.write("a", "b")
         scribe.write("a")
-        assert backend.last() == (3, EPOCH_NS + 3)
+        assert backend.last()[:2] == (3, EPOCH_NS + 3)
 
     def test_records_come_back_byte_for_byte(self, backend: Backend, scribe: Scribe) -> None:
         written = scribe.write(
@@ -154,7 +155,7 @@ class BackendContract:
     def test_elements_after_data_are_kept(self, backend: Backend, scribe: Scribe) -> None:
         (record,) = scribe.records([{"stream": "a"}])
         longer = bytes((record.encoded[0] + 1,)) + record.encoded[1:] + b"\xa5later"
-        backend.commit(Commit(0, [Record(record.event, longer)]))
+        backend.commit(Commit(1, 0, [Record(record.event, longer)]))
         assert read_all(backend) == read_whole_stream(backend, "a") == [longer]
 
     def test_commit_behind_is_refused(self, backend: Backend, scribe: Scribe) -> None:
@@ -162,8 +163,12 @@ class BackendContract:
         for after in (0, 1, 3):
             records = scribe.records([{"stream": "c"}], after)
             with pytest.raises(Behind) as refused:
-                backend.commit(Commit(after, records, [(b"i" * 16, after + 1, after + 1)]))
-            assert refused.value.head == 2
+                backend.commit(Commit(2, after, records, [(b"i" * 16, after + 1, after + 1)]))
+            assert (refused.value.head, refused.value.number) == (2, 1)
+        for number in (1, 3):
+            with pytest.raises(Behind) as refused:
+                backend.commit(Commit(number, 2, scribe.records([{"stream": "c"}])))
+            assert (refused.value.head, refused.value.number) == (2, 1)
         assert read_all(backend) == written
         assert backend.versions(["c"]).get("c", 0) == 0
         assert backend.appends([b"i" * 16]) == {}
@@ -183,7 +188,7 @@ class BackendContract:
         planned = scribe.records([{"stream": "a"}])
         scribe.write("b")
         with pytest.raises(Behind):
-            backend.commit(Commit(0, planned))
+            backend.commit(Commit(1, 0, planned))
         scribe.write("a")
         assert backend.versions(["a", "b"]) == {"a": 1, "b": 1}
 
@@ -415,7 +420,7 @@ class BackendContract:
         store_id = backend.store_id
         backend.close()
         again = kind.open(path)
-        assert (again.store_id, again.last()) == (store_id, (0, 0))
+        assert (again.store_id, again.last()) == (store_id, (0, 0, 0))
         again.close()
 
     def test_every_store_has_an_id_of_its_own(
@@ -524,7 +529,7 @@ class Mirror:
             stream = rng.choice(self.names)
             events.append({"stream": stream, "id": id, "data": rng.randbytes(size)})
         records = self.scribe.records(events)
-        head = self.backend.last()[0]
+        head, _, number = self.backend.last()
         rows = []
         if rng.random() < 0.5:
             cut = rng.randint(1, len(records))
@@ -533,7 +538,7 @@ class Mirror:
             if cut < len(records):
                 rows.append((ids[1], head + cut + 1, head + len(records)))
             self.append_ids += ids
-        commit = Commit(head, records, rows)
+        commit = Commit(number + 1, head, records, rows)
         self.backend.commit(commit)
         self.twin.commit(commit)
 

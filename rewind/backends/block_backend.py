@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import chain, islice
 
 from rewind.backends.blocks import Block
-from rewind.backends.contract import AppendId, Backend, by_position, take
+from rewind.backends.contract import AppendId, Backend, Last, by_position, take
 from rewind.backends.index import Index
 from rewind.backends.verify import check_records
 
@@ -28,6 +28,7 @@ class BlockBackend(Backend):
     _index: Index
     _head: int
     _last_time_ns: int  # The event at the head was recorded then.
+    _number: int  # The last commit has it.
 
     # --- where the blocks are ---
 
@@ -48,8 +49,8 @@ class BlockBackend(Backend):
 
     # --- the contract ---
 
-    def last(self) -> tuple[int, int]:
-        return self._head, self._last_time_ns
+    def last(self) -> Last:
+        return Last(self._head, self._last_time_ns, self._number)
 
     def versions(self, streams: Collection[str]) -> dict[str, int]:
         return self._index.versions(streams)

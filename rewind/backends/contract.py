@@ -12,40 +12,69 @@ records lie in blocks beside an index (blocks.py, index.py) is a ``BlockBackend`
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
 
 from rewind.events import Record
+from rewind.query import QueryItem
 
 #: Append id, and the first and last position of its events.
 AppendId = tuple[bytes, int, int]
 AppendIds = Sequence[AppendId]
 
+#: The kinds of names that a backend lists.
+NAME_KINDS = ("type", "tag", "category")
+
+SEEKS_MAX = 4_096  # A query looks at so many places of the index in a few milliseconds.
+
+
+class Last(NamedTuple):
+    """How far a store is: its head, ``recorded_at_ns`` of the event there, and the number of its last
+    commit. All are 0 for an empty store."""
+
+    position: int
+    recorded_at_ns: int
+    number: int
+
 
 class Commit(msgspec.Struct, frozen=True, gc=False):
-    """What a backend makes durable at once, all or nothing.
+    """What a backend makes durable at once, all or nothing: records, or marks, or both.
 
-    ``after``: the head this was planned on, 0 for an empty store. ``records``: one or more, at the
-    positions from ``after + 1`` on, without a hole. ``append_ids``: in order of position, of appends
-    whose events are all among the records; two ids may stand for the same events.
+    ``number``: one more than the last commit's. ``after``: the head this was planned on, 0 for an empty
+    store. ``records``: at the positions from ``after + 1`` on, without a hole. ``append_ids``: in order
+    of position, of appends whose events are all among the records; two ids may stand for the same
+    events. ``marks``: name -> new value, None where it is deleted.
     """
 
+    number: int
     after: int
     records: Sequence[Record]
     append_ids: AppendIds = ()
+    marks: Mapping[str, bytes | None] = {}
 
     def __post_init__(self) -> None:
         # Only the ends are compared: every commit comes this way, and whoever numbers records counts up.
         after, records, append_ids = self.after, self.records, self.append_ids
         last = after + len(records)
-        assert records, "a commit has records"
-        assert records[0].event.position == after + 1, "a commit begins after its head"
-        assert records[-1].event.position == last, "the positions of a commit have no hole"
+        assert self.number > 0, "commits are numbered from 1"
+        assert records or self.marks, "a commit has records or marks"
+        assert not records or records[0].event.position == after + 1, "it begins after its head"
+        assert not records or records[-1].event.position == last, "its positions have no hole"
         assert not append_ids or (after < append_ids[0][1] and append_ids[-1][2] <= last)
+
+
+class Found(NamedTuple):
+    """Positions of events that match a query, in order, and how far it was looked for them.
+
+    Everything up to the position ``reached`` was looked at, or, backwards, down to it.
+    """
+
+    positions: list[int]
+    reached: int
 
 
 class Backend(Protocol):
@@ -65,8 +94,8 @@ class Backend(Protocol):
     path: Path | None
 
     @abstractmethod
-    def last(self) -> tuple[int, int]:
-        """The head, and ``recorded_at_ns`` of the event there; (0, 0) when there is none."""
+    def last(self) -> Last:
+        """The head, its time, and the number of the last commit."""
 
     @abstractmethod
     def versions(self, streams: Collection[str]) -> dict[str, int]:
@@ -91,10 +120,10 @@ class Backend(Protocol):
 
     @abstractmethod
     def commit(self, commit: Commit) -> None:
-        """Store its records and append ids: all or nothing, durable on return.
+        """Store its records, append ids and marks: all or nothing, durable on return.
 
-        Raises ``Behind`` when the last position is not ``commit.after``. After ``StoreFailed`` the
-        backend must not be used again, only closed.
+        Raises ``Behind`` when the head is not ``commit.after``, or the last commit's number not the one
+        before ``commit.number``. After ``StoreFailed`` the backend must not be used again, only closed.
         """
 
     def confirm(self) -> None:
@@ -144,6 +173,65 @@ class Backend(Protocol):
 
         At most ``limit``, in the order of their UTF-8.
         """
+
+    def matching(
+        self,
+        items: Sequence[QueryItem],
+        after: int,
+        until: int,
+        limit: int,
+        backwards: bool = False,
+        seeks_max: int = SEEKS_MAX,
+    ) -> Found:
+        """Positions of events that match any of these items, ``after < position <= until``, from the
+        index: exact, in order, at most ``limit``; ``backwards`` starts at ``until``.
+
+        Ends early when about ``seeks_max`` places of the index were looked at, but never without any
+        progress: what it reached then is not the end of the range. See matching.py.
+        """
+        raise NotImplementedError
+
+    def read_matching(
+        self,
+        items: Sequence[QueryItem],
+        after: int,
+        until: int,
+        limit: int,
+        bytes_max: int,
+        backwards: bool = False,
+    ) -> tuple[list[bytes], int]:
+        """The records of what ``matching`` finds, bounded as ``read`` is, and the position reached.
+
+        Where more was found than taken, that is the position of the last record.
+        """
+        found = self.matching(items, after, until, limit, backwards)
+        records = take(
+            (self.read(position - 1, position, 1, 1)[0] for position in found.positions),
+            limit,
+            bytes_max,
+        )
+        whole = len(records) == len(found.positions)
+        return records, found.reached if whole else found.positions[len(records) - 1]
+
+    def names(self, kind: str, prefix: str, after: str | None, limit: int) -> list[tuple[str, int]]:
+        """Types, tags or categories, by ``kind`` (see ``NAME_KINDS``), that begin with ``prefix`` and are
+        greater than ``after``, each with the last position that has it.
+
+        At most ``limit``, in the order of their UTF-8. A type may be empty: None, and not an empty text,
+        is less than every name.
+        """
+        raise NotImplementedError
+
+    def marks(self, names: Collection[str]) -> dict[str, bytes]:
+        """The values of these marks; those that do not exist are left out."""
+        raise NotImplementedError
+
+    def marks_from(self, prefix: str, after: str, limit: int) -> list[tuple[str, bytes]]:
+        """Marks whose name begins with ``prefix`` and is greater than ``after``, with their values.
+
+        At most ``limit``, in the order of the names' UTF-8.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def check(self) -> Iterator[str]:

@@ -179,6 +179,7 @@ class LevelDBBackend(BlockBackend):
             self._index = Index(self._db, self, own_id_prefix(self.store_id))
             directory.finish("leveldb/CURRENT")
             self._head, self._last_time_ns = self._find_last()
+            self._number = self._head
             undo.pop_all()
 
     def _find_last(self) -> tuple[int, int]:
@@ -192,8 +193,8 @@ class LevelDBBackend(BlockBackend):
 
     def commit(self, commit: Commit) -> None:
         assert not self.read_only
-        if commit.after != self._head:
-            raise Behind(self._head)
+        if commit.after != self._head or commit.number != self._number + 1:
+            raise Behind(self._head, self._number)
         records = commit.records
         addresses = []
         entries = []
@@ -206,6 +207,7 @@ class LevelDBBackend(BlockBackend):
         self._db.write(entries, sync=True)
         last = records[-1].event
         self._head, self._last_time_ns = last.position, last.recorded_at_ns
+        self._number = commit.number
 
     def confirm(self) -> None:
         self._directory.confirm()

@@ -34,7 +34,7 @@ from zlib import crc32
 
 import msgspec
 
-from rewind.backends.contract import AppendId, Backend, Commit, take
+from rewind.backends.contract import AppendId, Backend, Commit, Last, take
 from rewind.backends.directory import (
     FILE_MODE,
     Directory,
@@ -170,6 +170,7 @@ class SQLiteBackend(Backend):
                 undo.callback(self._db.close)
                 self._begin_use(directory)
             self._head, self._last_time_ns = self._find_last()
+            self._number = self._head
             undo.pop_all()
 
     def _begin_use(self, directory: Directory) -> None:
@@ -204,8 +205,8 @@ class SQLiteBackend(Backend):
         (record,) = self._records(_BY_POSITION, (), head - 1, head, False)
         return head, decode_key(record).recorded_at_ns
 
-    def last(self) -> tuple[int, int]:
-        return self._head, self._last_time_ns
+    def last(self) -> Last:
+        return Last(self._head, self._last_time_ns, self._number)
 
     def versions(self, streams: Collection[str]) -> dict[str, int]:
         versions = {}
@@ -233,8 +234,8 @@ class SQLiteBackend(Backend):
 
     def commit(self, commit: Commit) -> None:
         assert not self.read_only
-        if commit.after != self._head:
-            raise Behind(self._head)
+        if commit.after != self._head or commit.number != self._number + 1:
+            raise Behind(self._head, self._number)
         records = commit.records
         with translated(self._file):
             self._checkpoint()
@@ -246,6 +247,7 @@ class SQLiteBackend(Backend):
         self._unchecked_bytes += sum(len(record.encoded) for record in records)
         last = records[-1].event
         self._head, self._last_time_ns = last.position, last.recorded_at_ns
+        self._number = commit.number
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -24,7 +24,7 @@ def check_records(backend: Backend) -> Iterator[str]:
 
     Yields a line for each thing that is not as it must be.
     """
-    head, last_time = backend.last()
+    head, last_time, _ = backend.last()
     prefix = own_id_prefix(backend.store_id)
     position = time = 0
     while position < head:
@@ -81,5 +81,5 @@ def _check_streams(backend: Backend) -> Iterator[str]:
             if len(records) != 1:
                 yield f"stream {name!r} says version {version}, but its events do not end there"
         after = page[-1][0]
-    if total != backend.last()[0]:
-        yield f"the streams count {total} events, the store {backend.last()[0]}"
+    if total != backend.last().position:
+        yield f"the streams count {total} events, the store {backend.last().position}"

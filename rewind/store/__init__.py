@@ -78,7 +78,7 @@ class Store:
         self.id = backend.store_id
         self.durability = backend.durability
         self.own_prefix = own_id_prefix(backend.store_id)
-        self.head, self._last_time_ns = backend.last()
+        self.head, self._last_time_ns, self._number = backend.last()
         self._clock = clock
         self._free_bytes = free_bytes or RecentFreeBytes()
         #: Streams that were written lately have their versions here.
@@ -119,7 +119,7 @@ class Store:
                 return self._commit_others(appends, met)
             now_ns = self._clock()
             planned = plan(appends, facts, now_ns, self.durability)
-            if planned.damages and self.backend.last()[0] > self.head:
+            if planned.damages and self.backend.last().number > self._number:
                 self._catch_up()  # The ids may lead to what another has committed.
                 continue
             for damage in planned.damages:
@@ -131,13 +131,16 @@ class Store:
                     [self._alone(append, facts, full) for append in appends], now_ns
                 )
             try:
-                self.backend.commit(Commit(self.head, planned.records, planned.append_ids))
+                self.backend.commit(
+                    Commit(self._number + 1, self.head, planned.records, planned.append_ids)
+                )
             except Behind:
                 self._catch_up()
                 continue
             if self._refused_full or self._clock_is_behind or now_ns < self._last_time_ns:
                 self._look_at_troubles(now_ns)
             self._advance(planned.records)
+            self._number += 1
             return planned.outcomes
         raise StoreDamaged(
             "the backend's head changed under every plan: is it shared with another?"
@@ -176,11 +179,12 @@ class Store:
         All of it is in memory until ``append`` returns it, so a store must not be far behind: a
         backend shared with others has to bound that.
         """
-        head, _ = self.backend.last()
-        assert head >= self.head, "a head only grows"
+        head, _, number = self.backend.last()
+        assert head >= self.head and number >= self._number, "a head only grows"
         while self.head < head:
             page = self.backend.read(self.head, head, CATCH_UP_EVENTS, CATCH_UP_BYTES)
             self._advance([Record(decode_event(encoded), encoded) for encoded in page])
+        self._number = number
 
     def _advance(self, records: list[Record]) -> None:
         """Take in records that are durable now: the head, the streams' versions, the news."""
@@ -278,7 +282,7 @@ class Store:
         return [decode_event(record) for record in records]
 
     def _check_named(self, first: int, last: int) -> None:
-        head, _ = self.backend.last()
+        head = self.backend.last().position
         if not 0 < first <= last <= head:
             raise StoreDamaged(
                 f"an id leads to positions {first} to {last}, but the head is {head}"

@@ -42,6 +42,7 @@ from rewind.errors import (
     without_traceback,
 )
 from rewind.events import INT_MAX, Append, Event
+from rewind.query import QueryItem
 
 REQUEST_ID_BYTES_MAX = 64  # a UUID and a counter fit, both as text
 REQUEST_BYTES_MAX = 16 * 1024 * 1024  # a commit of as much takes well below a second
@@ -92,6 +93,8 @@ class Read(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     since: int | None = None
     wait_ms: int = 0
     id: bytes | None = None
+    append_id: bytes | None = None
+    query: tuple[QueryItem, ...] | None = None
     store_id: bytes | None = None
 
     @property
@@ -114,6 +117,29 @@ class Streams(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     prefix: str = ""
     after: str = ""
     limit: int | None = None
+    store_id: bytes | None = None
+
+
+class Names(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What NAMES asks for: types, tags or categories, by ``kind``: ``type``, ``tag``, ``category``.
+
+    ``after``: a name; None: from the first one on, which is the empty type where there is one.
+    """
+
+    kind: str
+    prefix: str = ""
+    after: str | None = None
+    limit: int | None = None
+    store_id: bytes | None = None
+
+
+class Cursors(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What CURSORS asks for: those whose name begins with ``prefix``, or the one called ``name``."""
+
+    prefix: str = ""
+    after: str = ""
+    limit: int | None = None
+    name: str | None = None
     store_id: bytes | None = None
 
 

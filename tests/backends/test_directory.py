@@ -50,7 +50,7 @@ def store(scheme: str, tmp_path: Path) -> Path:
 def head_of(url: str) -> int:
     """Open the store at a URL, and close it."""
     backend = open_backend(url)
-    head, _ = backend.last()
+    head = backend.last().position
     backend.close()
     return head
 

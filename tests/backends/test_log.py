@@ -674,7 +674,7 @@ def test_a_failed_write_ends_the_use(
     scribe = Scribe(store)
     written = scribe.write("a")
     (record,) = scribe.records([{"stream": "a"}])
-    commit = Commit(1, [record])
+    commit = Commit(2, 1, [record])
     with monkeypatch.context() as failing:
         fail(failing)
         with pytest.raises(StoreFailed):

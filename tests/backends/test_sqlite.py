@@ -276,7 +276,7 @@ def test_a_failed_commit_ends_the_use_and_stores_nothing(path: Path) -> None:
     backend = sqlite.SQLiteBackend(Directory(path, "sqlite", 1))
     scribe = Scribe(backend)
     written = scribe.write("a", append_ids=[(b"i" * 16, 1, 1)])
-    commit = Commit(1, scribe.records([{"stream": "b"}]))
+    commit = Commit(2, 1, scribe.records([{"stream": "b"}]))
     (pages,) = backend._db.execute("PRAGMA page_count").fetchone()
     backend._db.execute(f"PRAGMA max_page_count = {pages + 3}")  # a full disk, as SQLite sees it
     with pytest.raises(StoreFailed, match="full"):

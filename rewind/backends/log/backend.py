@@ -85,7 +85,7 @@ class LogBackend(BlockBackend):
     def _begin_use(self, coverage: _Coverage) -> None:
         self._index = Index(self._keys, self, own_id_prefix(self.store_id), self._keys.damaged)
         self._check_joints(coverage)
-        self._head = self._replay(coverage)
+        self._head = self._number = self._replay(coverage)
         self._last_time_ns = 0
         if self._head:
             last = self._segments.block(self._address_of(self._head)).record(self._head)
@@ -191,8 +191,8 @@ class LogBackend(BlockBackend):
 
     def commit(self, commit: Commit) -> None:
         assert not self.read_only
-        if commit.after != self._head:
-            raise Behind(self._head)
+        if commit.after != self._head or commit.number != self._number + 1:
+            raise Behind(self._head, self._number)
         records, append_ids = commit.records, commit.append_ids
         self._keys.settle()
         self._keys.failed = True  # An error here leaves it so: nobody knows what was written.
@@ -202,6 +202,7 @@ class LogBackend(BlockBackend):
         coverage = self._coverage_entry(_Coverage(last.position, *self._segments.end()))
         self._keys.write_later(lambda: [*self._entries(records, append_ids, addresses), coverage])
         self._head, self._last_time_ns = last.position, last.recorded_at_ns
+        self._number = commit.number
 
     def confirm(self) -> None:
         self._directory.confirm()

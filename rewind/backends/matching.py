@@ -1,0 +1,177 @@
+"""Which events match a query: a walk through sorted lists of positions, whatever keeps those lists.
+
+An index has, for each type, tag, category and stream, the positions of its events in order. A walk
+asks them for one thing only, the first position at or behind a given one. What any of several names
+has is a merge of their lists. What all of several names have is found by *leapfrog*: the list that is
+behind seeks to the other's place, so that the shortest list decides what a walk costs, without any
+count being kept (Veldhuizen, "Leapfrog Triejoin", 2012). A query is a merge of its items.
+
+The work of a walk is bounded: it ends early, and says how far it looked.
+
+A *place* is a position on the way of a walk: the position itself, or its negative backwards, so that
+places always grow. Lists are in the backends; what the words mean is in query.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from heapq import heapify, heapreplace
+from typing import Protocol
+
+from rewind.backends.contract import Found
+from rewind.query import QueryItem
+
+ITEM_SEEKS_MAX = (
+    64  # an item that finds nothing in so many seeks lets the others of its query go on
+)
+
+_END = 2**63  # it is behind every place
+_START = -_END
+
+#: Kind of name (``type``, ``tag``, ``category``, ``stream``), name, and whether to walk backwards.
+OpenPlaces = Callable[[str, str, bool], "Places"]
+
+
+class Places(Protocol):
+    """The positions of the events of one name."""
+
+    def seek(self, position: int) -> int | None:
+        """The first position of this name at ``position`` or behind it on the walk's way; None if there
+        is none. A walk never asks for a position in front of one it has asked for."""
+
+
+class Walk:
+    """The positions of the events that match any of these items, ``after < position <= until``.
+
+    Iterate over it, and stop where enough was found. It ends by itself at the end of the range, or when
+    it has looked at ``seeks_max`` places and at least at one of every name.
+
+    ``reached``: what it has looked at, whole: everything up to this position, or, ``backwards``, down to
+    it. ``places``: the list where the position that was found last was found; it has not moved on.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[QueryItem],
+        open_places: OpenPlaces,
+        after: int,
+        until: int,
+        backwards: bool,
+        seeks_max: int,
+    ) -> None:
+        self._sign = sign = -1 if backwards else 1
+        self._first = -until if backwards else after + 1
+        self._stop = -(after + 1) if backwards else until
+        self._items = [_Item(item, open_places, sign) for item in items] if after < until else []
+        self._seeks_max = seeks_max
+        self._found_by = self._items[0] if self._items else None
+        self.reached = until + 1 if backwards else after
+
+    @property
+    def places(self) -> Places:
+        assert self._found_by is not None, "a position was found"
+        return self._found_by.places()
+
+    def __iter__(self) -> Iterator[int]:
+        items, sign, stop = self._items, self._sign, self._stop
+        # The next place of each item: 0 if it matches, 1 if that is not known yet; the item's number.
+        heap = [(*item.seek(self._first), index) for index, item in enumerate(items)]
+        heapify(heap)
+        last = _START
+        while heap:
+            place, unknown, index = heap[0]
+            if place > stop:
+                break
+            if not unknown and place != last:
+                last = place
+                self.reached = sign * place
+                self._found_by = items[index]
+                yield sign * place
+            if sum(item.seeks for item in items) >= self._seeks_max:
+                # Only the place of an item that does not know yet whether it matches is left out.
+                self.reached = sign * (place - unknown)
+                return
+            next_place = place if unknown else place + 1
+            heapreplace(heap, (*items[index].seek(next_place), index))
+        if items:
+            self.reached = sign * stop
+
+
+class _Item:
+    """What an item asks for: one merged list for each part of it, and a leapfrog through them."""
+
+    def __init__(self, item: QueryItem, open_places: OpenPlaces, sign: int) -> None:
+        def merged(kind: str, names: Sequence[str]) -> _Merged:
+            return _Merged([open_places(kind, name, sign < 0) for name in names], sign)
+
+        parts = [merged("tag", (tag,)) for tag in item.tags]
+        for kind, names in (
+            ("stream", item.streams),
+            ("type", item.types),
+            ("category", item.categories),
+        ):
+            if names:
+                parts.append(merged(kind, names))
+        self._parts = parts
+
+    @property
+    def seeks(self) -> int:
+        """How many places were looked at."""
+        return sum(part.seeks for part in self._parts)
+
+    def seek(self, place: int) -> tuple[int, int]:
+        """The first place from ``place`` on where all parts are, and 0; or one in front of which none is,
+        and 1, when there was too much to look at."""
+        parts = self._parts
+        if len(parts) == 1:
+            return parts[0].seek(place), 0
+        begun, seeks_max = place, self.seeks + ITEM_SEEKS_MAX
+        agreed = 0
+        while True:
+            for part in parts:
+                found = part.seek(place)
+                if found == place:
+                    agreed += 1
+                else:
+                    place, agreed = found, 1
+                if agreed == len(parts) or place == _END:
+                    return place, 0
+            if place > begun and self.seeks >= seeks_max:
+                return place, 1
+
+    def places(self) -> Places:
+        return self._parts[0].places()
+
+
+class _Merged:
+    """The places of any of several names, in order."""
+
+    def __init__(self, lists: list[Places], sign: int) -> None:
+        self._lists = lists
+        self._sign = sign
+        self._heap = [(_START, index) for index in range(len(lists))]
+        self.seeks = 0
+
+    def seek(self, place: int) -> int:
+        """The first place from ``place`` on; ``_END`` if there is none."""
+        heap, sign = self._heap, self._sign
+        while (least := heap[0])[0] < place:
+            self.seeks += 1
+            position = self._lists[least[1]].seek(sign * place)
+            heapreplace(heap, (_END if position is None else sign * position, least[1]))
+        return heap[0][0]
+
+    def places(self) -> Places:
+        """The list of the place that was found last."""
+        return self._lists[self._heap[0][1]]
+
+
+def find(walk: Walk, limit: int) -> Found:
+    """The first positions of a walk, at most ``limit``, and how far it looked for them."""
+    positions: list[int] = []
+    if limit > 0:
+        for position in walk:
+            positions.append(position)
+            if len(positions) == limit:
+                break
+    return Found(positions, walk.reached)
