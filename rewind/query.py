@@ -13,7 +13,7 @@ Nothing is looked up here: backends find what matches in their index. Next: even
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -44,6 +44,17 @@ class QueryItem(
     tags: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     streams: tuple[str, ...] = ()
+
+    if TYPE_CHECKING:  # Any iterable of texts is taken, and becomes a tuple.
+
+        def __init__(
+            self,
+            *,
+            types: Iterable[str] = (),
+            tags: Iterable[str] = (),
+            categories: Iterable[str] = (),
+            streams: Iterable[str] = (),
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:

@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right
 
 import pytest
 
+from rewind.backends import matching
 from rewind.backends.contract import SEEKS_MAX
 from rewind.backends.matching import ITEM_SEEKS_MAX, Places, Walk, find
 from rewind.query import QueryItem, category_of, matcher
@@ -72,7 +73,7 @@ def some_item(rng: random.Random) -> QueryItem:
             if rng.random() < 0.4
         }
         if chosen:
-            return QueryItem(**chosen)  # type: ignore[arg-type]
+            return QueryItem(**chosen)
 
 
 def walk_page_by_page(
@@ -93,8 +94,11 @@ def walk_page_by_page(
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_walks_find_what_matches_in_order_however_often_they_end_early(seed: int) -> None:
+def test_walks_find_what_matches_in_order_however_often_they_end_early(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = random.Random(seed)
+    monkeypatch.setattr(matching, "ITEM_SEEKS_MAX", rng.choice([1, 3, ITEM_SEEKS_MAX]))
     events = some_events(rng, rng.randint(0, 60))
     lists = Lists(events)
     for _ in range(20):
