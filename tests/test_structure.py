@@ -31,7 +31,7 @@ USERS = {
     ),
     "click": ("cli/",),
     "plyvel": ("backends/leveldb.py",),
-    "sqlite3": ("backends/sqlite.py",),
+    "sqlite3": ("backends/sqlite/connection.py",),
 }
 LINES_MAX = 450  # a longer file is read in pieces, so its opening has to say why it is one file
 

@@ -2,7 +2,7 @@
 
 contract.py says what a backend is, opening.py finds the one of a URL. Each scheme is a file or a
 folder here: memory.py is the smallest and the template; leveldb.py and log/ keep records in blocks
-(blocks.py) and find them through an index (index.py); sqlite.py has tables. directory.py is what all
+(blocks.py) and find them through an index (index.py); sqlite/ has tables. directory.py is what all
 stores with files have in common, verify.py the check of a whole store. Start with contract.py.
 """
 

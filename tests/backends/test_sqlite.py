@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 from contract import Scribe, read_all
 
-from rewind.backends import Commit, open_backend, sqlite
+from rewind.backends import Commit, open_backend
 from rewind.backends.directory import Directory
+from rewind.backends.sqlite import backend as sqlite
+from rewind.backends.sqlite import tables
+from rewind.backends.sqlite.connection import DURABLE, configure
 from rewind.errors import StoreDamaged, StoreFailed
 from rewind.events import decode_event
 
@@ -60,16 +63,16 @@ def test_a_setting_that_sqlite_does_not_take_is_a_failure() -> None:
     # A database in memory has no WAL, and SQLite says nothing about it.
     db = sqlite3.connect(":memory:")
     with pytest.raises(StoreFailed, match=r"journal_mode at 'memory' where 'wal' was asked for"):
-        sqlite.configure(db, sqlite._DURABLE)
+        configure(db, DURABLE)
     db.close()
 
 
 @pytest.mark.parametrize(
     "query",
     [
-        sqlite._BY_POSITION.replace("?", "1"),
-        sqlite._BY_VERSION.replace("?", "1") + " DESC",
-        sqlite._VERSION.replace("?", "'a'"),
+        tables.BY_POSITION.replace("?", "1"),
+        tables.BY_VERSION.replace("?", "1") + " DESC",
+        tables.VERSION.replace("?", "'a'"),
         "SELECT id, position FROM events WHERE id = x'00'",
         "SELECT name, version FROM streams WHERE name >= 'a' AND name <> 'a' ORDER BY name",
     ],

@@ -318,7 +318,7 @@ def _leveldb(path: Path, create: bool, scratch: Path | None) -> tuple[KeyValues,
 
 
 def _sqlite(path: Path, create: bool, scratch: Path | None) -> tuple[KeyValues, Write, Close]:
-    from rewind.backends.sqlite import Keys
+    from rewind.backends.sqlite.keys import Keys
 
     keys = Keys(path, create, scratch)
     return keys, keys.write, keys.close

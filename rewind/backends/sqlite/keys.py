@@ -1,0 +1,81 @@
+"""Another use of SQLite: keys and values, the log backend's index where plyvel is not installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+from rewind.backends.directory import create_directory
+from rewind.backends.sqlite.connection import DERIVED, configure, connect, copy_file, translated
+from rewind.errors import StoreDamaged
+
+
+class Keys:
+    """A SQLite file as ``KeyValues`` (index.py), for an index that can be made again.
+
+    A value is followed by the CRC-32 of its key and itself, 4 bytes, little-endian. ``scratch``: a
+    temporary folder; with one, the file is copied there, and the copy is read and written.
+    """
+
+    def __init__(self, path: Path, create: bool, scratch: Path | None = None) -> None:
+        self._file = path / "index.sqlite"
+        if create:
+            create_directory(path)
+        if scratch is not None:
+            self._file = copy_file(self._file, scratch)
+        with translated(self._file), ExitStack() as undo:
+            self._db = connect(self._file, create)
+            undo.callback(self._db.close)
+            configure(self._db, DERIVED)
+            if create:
+                self._db.execute(
+                    "CREATE TABLE IF NOT EXISTS kv (key BLOB PRIMARY KEY, value BLOB NOT NULL)"
+                    " WITHOUT ROWID"
+                )
+            undo.pop_all()
+
+    def get(self, key: bytes) -> bytes | None:
+        with translated(self._file):
+            for (stored,) in self._db.execute("SELECT value FROM kv WHERE key = ?", (key,)):
+                return self._verified(key, stored)
+        return None
+
+    def scan(
+        self, start: bytes, stop: bytes, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        query = "SELECT key, value FROM kv WHERE key >= ? AND key < ? ORDER BY key"
+        if reverse:
+            query += " DESC"
+        with translated(self._file), closing(self._db.execute(query, (start, stop))) as cursor:
+            for key, stored in cursor:
+                yield key, self._verified(key, stored)
+
+    def _verified(self, key: Any, stored: Any) -> bytes:
+        if (
+            type(key) is bytes
+            and type(stored) is bytes
+            and _with_checksum(key, stored[:-4]) == stored
+        ):
+            return stored[:-4]
+        raise StoreDamaged(f"{self._file} is damaged: the value of {key!r} fails its checksum")
+
+    def write(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        """Put all entries or none. Not synced: a crash of the machine may lose the last ones."""
+        with translated(self._file):
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany(
+                "INSERT OR REPLACE INTO kv VALUES (?, ?)",
+                ((key, _with_checksum(key, value)) for key, value in entries),
+            )
+            self._db.execute("COMMIT")
+
+    def close(self) -> None:
+        with translated(self._file):
+            self._db.close()
+
+
+def _with_checksum(key: bytes, value: bytes) -> bytes:
+    return value + crc32(value, crc32(key)).to_bytes(4, "little")
