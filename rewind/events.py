@@ -199,6 +199,10 @@ class NewEvent:
     text or 16 bytes) that makes a retry harmless; Rewind makes one if None. ``tags``: at most
     32 texts. ``metadata``: a JSON-shaped map, at most 64 KiB. Raises ``BadRequest`` for what is of
     another kind; bounds and characters are looked at by the append.
+
+    ``caused_by``, an event that was read, sets ``causation_id`` in the metadata, and ``correlation_id``
+    from that event's own (or its id), and passes its ``traceparent`` and ``tracestate`` on; ``metadata``
+    goes first.
     """
 
     __slots__ = ("data", "id", "metadata", "tags", "type")
@@ -211,6 +215,7 @@ class NewEvent:
         id: uuid.UUID | str | bytes | None = None,
         tags: Iterable[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        caused_by: Event | None = None,
     ) -> None:
         # The usual kinds are told here, because a call for each field would cost a tenth of an append.
         self.type = type if type.__class__ is str else text_of(type, "type")
@@ -218,6 +223,8 @@ class NewEvent:
         self.id = None if id is None else uuid_of(id)
         self.tags = () if tags.__class__ is tuple and not tags else texts_of(tags, "tags")
         self.metadata = {} if metadata is None else map_of(metadata, "metadata")
+        if caused_by is not None:
+            self.metadata = _consequence(caused_by, self.metadata) | self.metadata
 
     @classmethod
     def from_json(
@@ -234,17 +241,13 @@ class NewEvent:
         """An event whose data is ``value`` as JSON: what ``json.dumps`` takes, and dataclasses, msgspec
         structs, datetimes, UUIDs, Decimals, enums and sets. ``enc_hook`` makes such a value of any other.
 
-        ``caused_by``, an event that was read, sets ``causation_id``, and ``correlation_id`` from that
-        event's own (or its id), and passes its ``traceparent`` and ``tracestate`` on; ``metadata`` goes
-        first. Raises ``TypeError`` when ``value`` has no form in JSON, and ``BadJson``, a
+        Its ``content_type`` is ``application/json`` unless ``metadata`` has one; the rest as in
+        ``NewEvent``. Raises ``TypeError`` when ``value`` has no form in JSON, and ``BadJson``, a
         ``ValueError``, for NaN and infinity.
         """
-        own = map_of(metadata, "metadata")
+        own = {"content_type": "application/json"} | map_of(metadata, "metadata")
         data = to_json(value, enc_hook)
-        defaults = {"content_type": "application/json"}
-        if caused_by is not None:
-            defaults |= _consequence(caused_by, own)
-        return cls(type, data, id=id, tags=tags, metadata={**defaults, **own})
+        return cls(type, data, id=id, tags=tags, metadata=own, caused_by=caused_by)
 
     def __repr__(self) -> str:
         given = {name: getattr(self, name) for name in ("id", "tags", "metadata")}

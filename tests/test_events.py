@@ -112,6 +112,20 @@ def test_caused_by_passes_the_trace_on() -> None:
         NewEvent.from_json("t", 1, caused_by=NewEvent("t"))  # type: ignore[arg-type]
 
 
+def test_an_event_of_bytes_has_a_cause_as_one_of_json_has() -> None:
+    cause = Event(
+        1, 1, bytes(16), "s", 1, "t", (), {"correlation_id": "c", "traceparent": "0"}, b""
+    )
+    own = {"user": "x", "traceparent": "1"}
+    effect = NewEvent("t", b"d", metadata=own, caused_by=cause)
+    of_json = NewEvent.from_json("t", 1, metadata=own, caused_by=cause)
+    assert effect.metadata == {
+        "causation_id": str(cause.id), "correlation_id": "c", "user": "x", "traceparent": "1",
+    }  # fmt: skip
+    assert of_json.metadata == {"content_type": "application/json", **effect.metadata}
+    assert own == {"user": "x", "traceparent": "1"}
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [

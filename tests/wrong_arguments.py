@@ -147,6 +147,7 @@ NEW_EVENT: tuple[dict[str, Any], Wrong] = (
         "id": ID,
         "tags": ("vip", b"vip", None, 5, 0, "", {}, {"vip": True}, OBJECT, [1], [None], [b"vip"], ["a", 2]),
         "metadata": ("x", "", 5, 0, [], [("a", 1)], OBJECT, {"a"}),
+        "caused_by": FROM_JSON[1]["caused_by"],
     },
 )  # fmt: skip
 """What is refused when the event is made; what is refused with the append is below."""
