@@ -16,6 +16,8 @@ from rewind.events import (
     Event,
     NewEvent,
     decode_event,
+    decode_key,
+    decode_names,
     join_records,
     make_record,
     own_id,
@@ -43,6 +45,15 @@ def test_a_record_is_the_array_of_the_design() -> None:
 def test_readers_ignore_elements_after_data() -> None:
     longer = msgspec.msgpack.encode([7, 5, bytes(16), "s", 3, "t", [], {}, b"d", "new", 9])
     assert decode_event(longer) == Event(7, 5, bytes(16), "s", 3, "t", (), {}, b"d")
+
+
+def test_the_beginning_of_a_record_is_read_alone() -> None:
+    made = event(tags=("a", "b"), metadata={"k": [1, None]})
+    whole = make_record(made, position=7, recorded_at_ns=5, id=bytes(16), version=3).encoded
+    for decode in (decode_key, decode_names):
+        read = decode(whole)
+        for name in read.__struct_fields__:
+            assert getattr(read, name) == getattr(decode_event(whole), name)
 
 
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 65_535, 65_536])
