@@ -92,12 +92,13 @@ ROOMS = (
     ),
     Room(
         "store",
-        "the rules of appending, pages of a read, free space",
+        "the rules of appending, cursors, pages of a read, free space",
         {
+            "cursors.py": "errors events",
             "plan.py": "errors events",
             "reading.py": "errors events wire backends",
             "space.py": "errors events",
-            "__init__.py": "errors events wire backends plan.py reading.py space.py",
+            "__init__.py": "errors events wire backends cursors.py plan.py reading.py space.py",
         },
     ),
     Room(

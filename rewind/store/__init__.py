@@ -34,19 +34,21 @@ from rewind.events import (
     Appended,
     Event,
     Record,
+    array_of,
     decode_event,
     decode_key,
     join_records,
     own_id_position,
     own_id_prefix,
 )
+from rewind.store.cursors import MARK, Cursor, decode_place, lagging, mark_of
 from rewind.store.plan import Facts, plan, refusal_of
 from rewind.store.reading import number_of, read_page
 from rewind.store.space import RecentFreeBytes, refusal_if_full
 from rewind.wire.native import Read
 from rewind.wire.replies import ReadAnswer
 
-__all__ = ["Store"]
+__all__ = ["Cursor", "Store"]
 
 VERSIONS_CACHED = 65_536  # 10 MB: the version of a stream written often is known without asking
 PLAN_TRIES = 3  # a backend that is ahead says so at once; after three it does not keep still
@@ -277,9 +279,11 @@ class Store:
 
     def _stored(self, first: int, last: int) -> list[Event]:
         """The events from a first to a last position, which the backend named."""
+        return [decode_event(record) for record in self._records(first, last)]
+
+    def _records(self, first: int, last: int) -> list[bytes]:
         self._check_named(first, last)
-        records = self.backend.read(first - 1, last, last - first + 1, INT_MAX)
-        return [decode_event(record) for record in records]
+        return self.backend.read(first - 1, last, last - first + 1, INT_MAX)
 
     def _check_named(self, first: int, last: int) -> None:
         head = self.backend.last().position
@@ -308,8 +312,28 @@ class Store:
         if read.id is not None:
             chunk = join_records([self.record_of(read.id)])
             return ReadAnswer(1, chunk, self.head, self.head, True, True, None)
+        if read.append_id is not None:
+            return self._read_append(read.append_id)
         version = None if read.stream is None else self.version(read.stream)
         return read_page(self.backend, read, self.head, version)
+
+    def _read_append(self, append_id: bytes) -> ReadAnswer:
+        """The events stored under an append id, or none."""
+        span = self.backend.appends([append_id]).get(append_id)
+        if span is None:
+            return ReadAnswer(0, array_of(0, ()), self.head, self.head, True, True, None)
+        first, last = span
+        records = self._records(first, last)
+        events = [decode_event(record) for record in records]
+        own_ids = tuple(event.id_bytes for event in events)
+        if not all(id.startswith(self.own_prefix) for id in own_ids):
+            own_ids = ()
+        versions = {event.stream: event.version for event in events}
+        appended = Appended(first, last, own_ids, versions, True, self.durability)
+        chunk = join_records(records)
+        return ReadAnswer(
+            len(records), chunk, self.head, self.head, True, True, None, appended=appended
+        )
 
     def range_between(
         self, after_id: bytes | None, until_id: bytes | None, stream: str | None = None
@@ -367,6 +391,34 @@ class Store:
         """A page of (name, version) by name, and whether it is the last."""
         streams = self.backend.streams(prefix, after, limit + 1)
         return streams[:limit], len(streams) <= limit
+
+    def names(
+        self, kind: str, prefix: str, after: str | None, limit: int
+    ) -> tuple[list[tuple[str, int]], bool]:
+        """A page of (name, last position) of types, tags or categories, and whether it is the last.
+
+        ``kind``, ``after``: as ``Backend.names`` has them.
+        """
+        names = self.backend.names(kind, prefix, after, limit + 1)
+        return names[:limit], len(names) <= limit
+
+    def cursors(self, prefix: str, after: str, limit: int) -> tuple[list[Cursor], bool]:
+        """A page of cursors by name, and whether it is the last. It may end early, see cursors.py."""
+        marks = self.backend.marks_from(mark_of(prefix), mark_of(after), limit + 1)
+        names = [(mark.removeprefix(MARK), value) for mark, value in marks[:limit]]
+        places = [(name, *decode_place(name, value)) for name, value in names]
+        cursors, whole = lagging(places, self.head, self._clock(), self._recorded_at_ns)
+        return cursors, whole and len(marks) <= limit
+
+    def cursor(self, name: str) -> Cursor:
+        """One cursor, whether it exists or not."""
+        value = self.backend.marks([mark_of(name)]).get(mark_of(name))
+        place = (0, 0) if value is None else decode_place(name, value)
+        cursors, _ = lagging([(name, *place)], self.head, self._clock(), self._recorded_at_ns)
+        return cursors[0]
+
+    def _recorded_at_ns(self, position: int) -> int:
+        return decode_key(self.record_at(position)).recorded_at_ns
 
     def close(self) -> None:
         """Close the backend."""

@@ -40,7 +40,8 @@ class ReadAnswer(msgspec.Struct, frozen=True):
 
     ``chunk``: the ``count`` records as a msgpack array. ``head``: the last position. ``end``:
     nothing is left in the range. ``complete``: nothing can come into the range later either.
-    ``version``: the stream's version, if a stream was asked for.
+    ``version``: the stream's version, if a stream was asked for. ``appended``: the answer to the append
+    that was asked for by its append id, if that is known.
     """
 
     count: int
@@ -50,6 +51,7 @@ class ReadAnswer(msgspec.Struct, frozen=True):
     end: bool
     complete: bool
     version: int | None
+    appended: Appended | None = None
 
     @property
     def events(self) -> list[Event]:
