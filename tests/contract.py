@@ -1,7 +1,7 @@
 """What every backend promises, a test for each promise.
 
 Subclass ``BackendContract`` beside a fixture ``kind`` that says how to open a backend, as
-test_backends.py does. Promises about damaged or foreign files are in test_backends.py too, since
+test_backends.py does, and ``IndexContract`` (index_contract.py), which has queries, names and marks. Promises about damaged or foreign files are in test_backends.py too, since
 they need to know which files there are.
 """
 
@@ -70,13 +70,14 @@ class Scribe:
         self,
         *events: str | dict[str, Any],
         append_ids: list[tuple[bytes, int, int]] | None = None,
+        marks: dict[str, bytes | None] | None = None,
     ) -> list[bytes]:
         """One commit; an event may be just the name of its stream. The exact bytes stored."""
         placed = self.records(
             [{"stream": event} if isinstance(event, str) else event for event in events]
         )
         head, _, number = self.backend.last()
-        self.backend.commit(Commit(number + 1, head, placed, append_ids or []))
+        self.backend.commit(Commit(number + 1, head, placed, append_ids or [], marks or {}))
         return [record.encoded for record in placed]
 
 
@@ -96,8 +97,8 @@ def read_whole_stream(backend: Backend, stream: str) -> list[bytes]:
     return backend.read_stream(stream, 0, MANY, MANY, TOTAL_BYTES_MAX)
 
 
-class BackendContract:
-    """The promises. ``backend`` is an empty, open one; ``scribe`` writes to it."""
+class BackendFixtures:
+    """``backend`` is an empty, open one; ``scribe`` writes to it."""
 
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
@@ -117,6 +118,10 @@ class BackendContract:
     def keeps(self, kind: Kind) -> None:
         if not kind.keeps:
             pytest.skip("it keeps nothing")
+
+
+class BackendContract(BackendFixtures):
+    """The promises."""
 
     # --- an empty store ---
 

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import pytest
 from contract import BackendContract, Kind, Scribe, read_all, read_whole_stream
+from index_contract import IndexContract
 
 from rewind.backends import Backend, default_scheme, open_backend
 from rewind.backends.directory import Directory
@@ -74,6 +75,11 @@ SCHEMES = [
 @pytest.mark.parametrize("kind", [*FILES, MEMORY])
 class TestContract(BackendContract):
     """contract.py over all of them."""
+
+
+@pytest.mark.parametrize("kind", [*FILES, MEMORY])
+class TestIndexContract(IndexContract):
+    """index_contract.py over all of them."""
 
 
 # --- opening -------------------------------------------------------------------
