@@ -1,4 +1,4 @@
-"""The rules that the fields of an event keep: bounds, characters, the shape of metadata; and durations.
+"""The rules of what is asked for: the fields of an event, queries, cursors, an append whole; and durations.
 
 Each check raises an error that names the part and says what is allowed. They run in a client before it
 sends, and once at the daemon's door (wire/), behind which everything is trusted. They know no store.
@@ -9,25 +9,31 @@ from __future__ import annotations
 import math
 import numbers
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from rewind.arguments import wrong_kind
 from rewind.errors import BadRequest, TooLarge, one_line, quoted
-from rewind.events import INT_MAX, Append, AppendEvent
+from rewind.events import INT_MAX, Advance, Append, AppendEvent
+from rewind.query import QueryItem
 
 STREAM_BYTES_MAX = 255  # a name stays one short index key
 TYPE_BYTES_MAX = 255
 SHORT_TEXT_CHARS = 63  # 63 characters never exceed 252 bytes, so the exact count is skipped
-TAGS_MAX = 32  # a tag index will hold one entry a tag
+TAGS_MAX = 32  # the index holds an entry a tag
 TAG_BYTES_MAX = 255
 METADATA_BYTES_MAX = 64 * 1024  # metadata is looked at by Rewind; data is not
 METADATA_DEPTH_MAX = 16  # every decoder follows values nested as deep as this
 EVENT_BYTES_MAX = 4 * 1024 * 1024  # --max-event-bytes replaces this default
 EVENTS_PER_APPEND_MAX = 4_096
 EXPECTED_MAX = EVENTS_PER_APPEND_MAX  # each stream that an append names is a look-up
+QUERY_ITEMS_MAX = 64  # the items of a query are looked up one by one
+CONDITIONS_MAX = 64  # in one message: each is a query
+CURSORS_MAX = 64  # in one message: each is a look-up
+NAMES_MAX = 1_024  # in all queries and conditions of one message: each is a list of the index
+CURSOR_NAME_BYTES_MAX = 255  # as a stream's
 SECONDS_MAX = 1e9  # 31 years: whatever waits as long waits for ever, and no clock overflows
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
@@ -39,7 +45,7 @@ def check_append(append: Append, event_bytes_max: int = EVENT_BYTES_MAX) -> None
     """Raise ``BadRequest`` or ``TooLarge``, which names the part, unless the append may be planned."""
     events = append.events
     if not events:
-        raise BadRequest("events is empty: an append carries at least one event")
+        _check_without_events(append)
     if len(events) > EVENTS_PER_APPEND_MAX:
         raise TooLarge(
             f"{len(events)} events in one append; at most {EVENTS_PER_APPEND_MAX} are allowed"
@@ -61,6 +67,96 @@ def check_append(append: Append, event_bytes_max: int = EVENT_BYTES_MAX) -> None
                 f"expected[{quoted(stream)}] is {quoted(version)}: a version is 0 (no stream), "
                 f"-1 (exists) or 1 to {INT_MAX}"
             )
+    if append.conditions or append.cursors:
+        _check_conditions(append)
+        _check_cursors(append)
+
+
+def _check_without_events(append: Append) -> None:
+    if not append.cursors:
+        raise BadRequest("events is empty: an append carries at least one event, or cursors")
+    if append.id is not None:
+        raise BadRequest(
+            "id goes with events: an append that only moves cursors may be repeated without one"
+        )
+
+
+def _check_conditions(append: Append) -> None:
+    if len(append.conditions) > CONDITIONS_MAX:
+        raise TooLarge(
+            f"{len(append.conditions)} conditions in one append; at most {CONDITIONS_MAX} are allowed"
+        )
+    if (names := names_in(append)) > NAMES_MAX:
+        raise TooLarge(
+            f"the conditions have {names} names; at most {NAMES_MAX} are allowed in one append"
+        )
+    for index, condition in enumerate(append.conditions):
+        check_query(condition.fail_if_events_match, f"conditions[{index}]")
+        _check_number(condition.after, f"conditions[{index}]: after")
+
+
+def _check_cursors(append: Append) -> None:
+    if len(append.cursors) > CURSORS_MAX:
+        raise TooLarge(
+            f"{len(append.cursors)} cursors in one append; at most {CURSORS_MAX} are allowed"
+        )
+    for name, advance in append.cursors.items():
+        check_cursor(name, "cursors")
+        check_advance(advance, f"cursors[{quoted(name)}]", bool(append.events))
+
+
+def check_advance(advance: Advance, where: str, beside_events: bool) -> None:
+    """Raise ``BadRequest`` unless a cursor may be told to go there."""
+    for part, number in (("position", advance.position), ("expected", advance.expected)):
+        if number is not None:
+            _check_number(number, f"{where}: {part}")
+    if beside_events and advance.position is None:
+        raise BadRequest(f"{where}: position is nil, which deletes it: that goes without events")
+    if beside_events and advance.reset:
+        raise BadRequest(f"{where}: reset goes without events, beside which a cursor moves forward")
+
+
+def check_cursor(name: str, where: str = "cursor") -> None:
+    """Raise ``BadRequest`` unless ``name`` may name a cursor."""
+    check_name(name, 1, CURSOR_NAME_BYTES_MAX, where)
+    if name.startswith("$"):
+        raise BadRequest(f"{where} {quoted(name)} begins with '$', which is reserved for Rewind")
+
+
+def check_query(items: Sequence[QueryItem] | None, where: str = "query") -> None:
+    """Raise ``BadRequest`` or ``TooLarge`` unless these items may be asked for; None, every event, may.
+
+    How many names they have is the message's matter: see ``NAMES_MAX``.
+    """
+    if items is None:
+        return
+    if not items:
+        raise BadRequest(f"{where} is empty: give an item, or nil for every event")
+    if len(items) > QUERY_ITEMS_MAX:
+        raise TooLarge(f"{where} has {len(items)} items; at most {QUERY_ITEMS_MAX} are allowed")
+    for index, item in enumerate(items):
+        for type in item.types:
+            check_text(type, 0, TYPE_BYTES_MAX, f"{where}[{index}]: type")
+        for tag in item.tags:
+            check_text(tag, 1, TAG_BYTES_MAX, f"{where}[{index}]: tag")
+        for category in item.categories:
+            check_stream(category, f"{where}[{index}]: category")
+        for stream in item.streams:
+            check_stream(stream, f"{where}[{index}]: stream")
+
+
+def names_in(append: Append) -> int:
+    """How many names the conditions of an append have: a message may have NAMES_MAX of them."""
+    return sum(
+        item.names
+        for condition in append.conditions
+        for item in condition.fail_if_events_match or ()
+    )
+
+
+def _check_number(number: int, where: str) -> None:
+    if not 0 <= number <= INT_MAX:
+        raise BadRequest(f"{where} is {quoted(number)}; 0 to {INT_MAX} is allowed")
 
 
 def _check_ids(events: tuple[AppendEvent, ...]) -> None:

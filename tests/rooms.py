@@ -48,7 +48,9 @@ ROOMS = (
         "the nouns, and the one encoding of an event",
         {"events.py": "errors arguments as_json query"},
     ),
-    Room("checks", "the rules of an event's fields", {"checks.py": "errors arguments events"}),
+    Room(
+        "checks", "the rules of what is asked for", {"checks.py": "errors arguments events query"}
+    ),
     Room("endpoints", "one grammar of endpoints", {"endpoints.py": "errors"}),
     Room(
         "wire",

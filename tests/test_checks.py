@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from rewind.checks import SECONDS_MAX, check_append, check_seconds
+from rewind.checks import SECONDS_MAX, check_append, check_query, check_seconds
 from rewind.errors import BadRequest, RequestError, TooLarge
-from rewind.events import Append, AppendEvent
+from rewind.events import Advance, Append, AppendEvent
+from rewind.query import Condition, QueryItem
 
 
 def event(**changes: object) -> AppendEvent:
@@ -114,6 +115,103 @@ def test_a_malformed_append_is_refused(append: Append, words: str) -> None:
 def test_more_events_than_allowed_are_too_large() -> None:
     with pytest.raises(TooLarge, match="4097"):
         check_append(Append((event(),) * 4097))
+
+
+def guarded(*items: QueryItem, after: int = 0, times: int = 1) -> Append:
+    return Append((event(),), conditions=(Condition(items, after),) * times)
+
+
+TAG = QueryItem(tags=("a",))
+
+
+@pytest.mark.parametrize(
+    ("append", "words"),
+    [
+        (guarded(), r"conditions\[0\] is empty"),
+        (guarded(TAG, after=-1), r"conditions\[0\]: after is -1"),
+        (guarded(TAG, after=2**63), r"conditions\[0\]: after"),
+        (guarded(QueryItem(types=("y" * 256,))), r"conditions\[0\]\[0\]: type has 256 bytes"),
+        (guarded(TAG, QueryItem(tags=("",))), r"conditions\[0\]\[1\]: tag has 0 bytes"),
+        (guarded(QueryItem(tags=("\ud800",))), "tag .* half of a surrogate pair"),
+        (guarded(QueryItem(categories=("",))), "category has 0 bytes"),
+        (guarded(QueryItem(categories=("a\n",))), "category .* control character"),
+        (guarded(QueryItem(streams=("x" * 256,))), "stream has 256 bytes"),
+        (guarded(QueryItem(streams=("\0",))), "stream .* control character"),
+    ],
+)
+def test_a_malformed_condition_is_refused_by_name(append: Append, words: str) -> None:
+    with pytest.raises(BadRequest, match=words):
+        check_append(append)
+
+
+def test_types_and_tags_that_are_stored_with_control_characters_can_be_asked_for() -> None:
+    check_query((QueryItem(types=("a\0", ""), tags=("\x1b",)),))
+    check_query(None)
+
+
+def test_an_append_has_a_bounded_number_of_conditions_items_and_names() -> None:
+    check_append(guarded(TAG, times=64))
+    with pytest.raises(TooLarge, match="65 conditions"):
+        check_append(guarded(TAG, times=65))
+    check_append(guarded(*[TAG] * 64))
+    with pytest.raises(TooLarge, match=r"conditions\[0\] has 65 items"):
+        check_append(guarded(*[TAG] * 65))
+    many = QueryItem(types=[str(n) for n in range(512)])  # type: ignore[arg-type]
+    check_append(guarded(many, times=2))
+    with pytest.raises(TooLarge, match="1025 names"):
+        check_append(
+            Append(
+                (event(),), conditions=(Condition((many,)), Condition((many,)), Condition((TAG,)))
+            )
+        )
+
+
+def cursors(*advances: Advance, **fields: Any) -> Append:
+    return Append(cursors={f"c{n}": advance for n, advance in enumerate(advances)}, **fields)
+
+
+NOTHING: dict[str, Any] = {"events": ()}
+BESIDE: dict[str, Any] = {"events": (event(),)}
+
+
+@pytest.mark.parametrize(
+    "append",
+    [
+        cursors(Advance(0), Advance(None, 5), Advance(3, 9, True), **NOTHING),
+        cursors(Advance(2**63 - 1, 0), **BESIDE, id=bytes(16)),
+        cursors(Advance(1), **NOTHING, expected={"s": 1}, conditions=(Condition(None),)),
+        Append((), cursors={"ø" * 127: Advance(1), "a b\u2028$": Advance(1)}),
+    ],
+)
+def test_cursors_within_the_rules_are_accepted(append: Append) -> None:
+    check_append(append)
+
+
+@pytest.mark.parametrize(
+    ("append", "words"),
+    [
+        (cursors(Advance(1), **NOTHING, id=bytes(16)), "id goes with events"),
+        (cursors(Advance(-1), **NOTHING), r"cursors\['c0'\]: position is -1"),
+        (cursors(Advance(1), Advance(2**63), **NOTHING), r"cursors\['c1'\]: position is"),
+        (cursors(Advance(1, -1), **NOTHING), r"cursors\['c0'\]: expected is -1"),
+        (cursors(Advance(None), **BESIDE), r"cursors\['c0'\]: position is nil"),
+        (cursors(Advance(1, reset=True), **BESIDE), r"cursors\['c0'\]: reset goes without events"),
+        (Append((), cursors={"": Advance(1)}), "cursors has 0 bytes"),
+        (Append((), cursors={"x" * 256: Advance(1)}), "cursors has 256 bytes"),
+        (Append((), cursors={"a\n": Advance(1)}), "cursors 'a.{2}' has a control character"),
+        (Append((), cursors={"$a": Advance(1)}), "reserved"),
+        (Append((), cursors={"\ud800": Advance(1)}), "half of a surrogate pair"),
+    ],
+)
+def test_a_malformed_move_of_a_cursor_is_refused_by_name(append: Append, words: str) -> None:
+    with pytest.raises(BadRequest, match=words):
+        check_append(append)
+
+
+def test_more_cursors_than_allowed_are_too_large() -> None:
+    check_append(cursors(*[Advance(1)] * 64, **NOTHING))
+    with pytest.raises(TooLarge, match="65 cursors"):
+        check_append(cursors(*[Advance(1)] * 65, **NOTHING))
 
 
 @pytest.mark.parametrize("wrong", [-1, -0.0015, -math.inf, math.nan, Fraction(-1, 3)])
