@@ -3,8 +3,8 @@
 ``python -m benchmarks`` runs it (``tox -e bench`` installs the peers first). The way through it:
 
     __main__.py    the command line
-    workloads.py   what is measured, W1 to W9, round by round, and the goals
-    loads.py       the load generators, each in a process of its own (load.py)
+    workloads.py   what is measured, W1 to W14; steps.py: round by round; goals.py: what ought to come out
+    loads.py       the load generators and their sisters, each in a process of its own (load.py)
     systems/       a file per system: how it is started, and its own best Python client
     report.py      ratios, the table, JSON and the page for the docs; plot.py: the SVG
 """

@@ -15,8 +15,9 @@ from benchmarks import plot, report
 from benchmarks.machine import IN_MEMORY, file_system, machine
 from benchmarks.processes import Failed
 from benchmarks.stage import Stage
+from benchmarks.steps import Measurement, Options, Step, measure
 from benchmarks.systems import MODULES
-from benchmarks.workloads import WORKLOADS, Measurement, Options, Step, measure
+from benchmarks.workloads import WORKLOADS
 
 BAR_CHARACTERS = 24
 
@@ -32,7 +33,7 @@ class Progress:
 
     def step(self, step: Step, number: int) -> None:
         """A measurement begins."""
-        self.say(f"{step.workload} {step.case}, {step.key[0]}, round {number}")
+        self.say(f"{step.workload} {step.case}, {step.key.system}, round {number}")
         self._done += 1
 
     def say(self, words: str) -> None:
@@ -55,8 +56,9 @@ class Progress:
 @click.option("--system", "systems", multiple=True, type=click.Choice(list(MODULES)), help="Only this one; repeatable.")  # fmt: skip
 @click.option("--rounds", default=3, type=click.IntRange(1), help="How often all is measured.")
 @click.option("--seconds", default=1.0, type=click.FloatRange(0.1), help="How long each measurement takes.")  # fmt: skip
-@click.option("--events", default=1_000_000, type=click.IntRange(1_000), help="Size of the stores of W4, W5, W7 and W9.")  # fmt: skip
-@click.option("--large", is_flag=True, help="W7 with 10 million events as well.")
+@click.option("--events", default=1_000_000, type=click.IntRange(1_000), help="Size of the stores of W4, W5, W7, W9, W11 and W13.")  # fmt: skip
+@click.option("--large", is_flag=True, help="W7 and W11 with 10 million events as well.")
+@click.option("--before", type=click.Path(file_okay=False, exists=True, resolve_path=True), default="", show_default=False, help="A checkout of Rewind that W2 and W3 are compared with.")  # fmt: skip
 @click.option("--dir", "directory", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Where the stores go; else where temporary files go.")  # fmt: skip
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write every round's figures there.")  # fmt: skip
 @click.option("--svg", "svg_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the plot there.")  # fmt: skip
@@ -68,6 +70,7 @@ def main(
     seconds: float,
     events: int,
     large: bool,
+    before: str,
     directory: Path | None,
     json_file: Path | None,
     svg_file: Path | None,
@@ -78,9 +81,11 @@ def main(
     place = directory or Path(tempfile.gettempdir())
     if file_system(place) in IN_MEMORY:
         raise click.UsageError(f"{place} is in memory, where syncing costs nothing: give --dir")
-    options = Options(seconds, rounds, events, large)
+    options = Options(seconds, rounds, events, large, before)
     chosen = {
-        name: [step for step in WORKLOADS[name](options) if not systems or step.key[0] in systems]
+        name: [
+            step for step in WORKLOADS[name](options) if not systems or step.key.system in systems
+        ]
         for name in WORKLOADS
         if not workloads or name in workloads
     }
@@ -102,9 +107,9 @@ def _run(chosen: dict[str, list[Step]], options: Options, place: Path) -> report
     notes = {}
     with (
         tempfile.TemporaryDirectory(prefix="rewind-bench-", dir=place) as temporary,
-        Stage(Path(temporary), progress.say) as stage,
+        Stage(Path(temporary), progress.say, options.before) as stage,
     ):
-        for name in dict.fromkeys(step.key[0] for steps in chosen.values() for step in steps):
+        for name in dict.fromkeys(step.key.system for steps in chosen.values() for step in steps):
             try:
                 notes[name] = stage.system(name).note
             except Failed as failure:

@@ -10,7 +10,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.workloads import LARGE_EVENTS, PEERS, SMALL_EVENTS, Measurement, Options
+from benchmarks.steps import PEERS, Measurement, Options
+from benchmarks.workloads import LARGE_EVENTS, RUNNERS, SMALL_EVENTS, TAGGED
 
 SOCKET_AND_DISK = {"echo + disk": "disk", "echo + disk-prealloc": "disk-prealloc"}
 """A limit of W1: one round trip to a ROUTER that does nothing, then one write and sync."""
@@ -21,7 +22,8 @@ class Goal:
     """A Rewind store's ``figure`` of a case is ``at_least`` times as good as another one.
 
     The other: of system ``against``, or of the same store if that is empty, in ``against_case``, or
-    in the same case if that is empty; or the number ``bound``.
+    in the same case if that is empty; or the number ``bound``. Against ``before`` a store is compared
+    with itself, as the checkout of ``--before`` has it.
     """
 
     workload: str
@@ -39,7 +41,12 @@ class Goal:
             other = f"{self.bound:g} {self.figure.rpartition('_')[2].replace('mb', 'MB')}"
         else:
             other = self.against or self.against_case
-        what = {"p50_us": ", p50", "p99_us": ", p99", "anon_mb": ", memory"}.get(self.figure, "")
+        what = {
+            "p50_us": ", p50",
+            "p99_us": ", p99",
+            "anon_mb": ", memory",
+            "cpu": ", processor",
+        }.get(self.figure, "")
         return f"{self.case}{what}: against {other}"
 
 
@@ -93,7 +100,10 @@ def reached(measurements: Sequence[Measurement], goal: Goal, name: str) -> Ratio
     if goal.bound is not None:
         mine = _rounds(measurements, goal.figure, ours)
         return _ratio(goal.figure, [(value, goal.bound) for value in mine.values()])
-    theirs = (goal.workload, goal.against_case or goal.case, goal.against or name)
+    against = goal.against or name
+    if against == "before":
+        against = name.replace("rewind", "before")
+    theirs = (goal.workload, goal.against_case or goal.case, against)
     return compare(measurements, goal.figure, ours, theirs)
 
 
@@ -130,8 +140,14 @@ def goals(options: Options) -> list[Goal]:
                 Goal("W2", case, "rate", 1.0, "nats", shape),
                 Goal("W2", case, "rate", of_echo, "echo"),
             ]
+        first += [
+            Goal("W2", shape, "rate", 0.95, "before"),
+            Goal("W2", shape + TAGGED, "rate", 0.85, "before"),
+        ]
     first += [
         Goal("W3", "4 clients", "rate", 1.0, "umadb"),
+        Goal("W3", "4 clients", "rate", 0.95, "before"),
+        Goal("W3", "4 clients" + TAGGED, "rate", 0.85, "before"),
         Goal("W4", "1 reader", "rate", 2.0, "umadb"),
         Goal("W4", "1 reader", "rate", 10.0, "redis"),
     ]
@@ -148,10 +164,41 @@ def goals(options: Options) -> list[Goal]:
             Goal("W7", f"open, {events}", "open_s", 1.0, bound=1.0),
             Goal("W7", f"append, {events}", "anon_mb", 1.0, bound=300.0),
         ]
+    return [*first, *_beside(), *_by_tag(options)]
+
+
+def _beside() -> list[Goal]:
+    """Against the same load alone."""
     return [
-        *first,
         Goal("W8", "expected versions", "rate", 0.9, "", "plain"),
         Goal("W8", "1 in 10 twice", "rate", 0.9, "", "plain"),
         Goal("W9", "beside a reader", "rate", 0.6, "", "alone"),
         Goal("W9", "beside a reader", "p99_us", 0.2, "", "alone"),
     ]
+
+
+def _by_tag(options: Options) -> list[Goal]:
+    """Reads by tag, decisions and cursors."""
+    found = [
+        Goal("W10", "1 writer", "rate", 1.0, "umadb"),
+        Goal("W10", "16 writers", "rate", 1.0, "umadb"),
+        Goal("W10", "100 writers", "rate", 2.0, "umadb"),
+    ]
+    for case in ("by tag", "by type and tag"):
+        events = f"{case}, {options.events:,} events"
+        found.append(Goal("W11", events, "rate", 1.0, "umadb"))
+        if options.large:
+            large = f"{case}, {LARGE_EVENTS:,} events"
+            found.append(Goal("W11", large, "rate", 1.0, "umadb"))
+            found.append(Goal("W11", large, "rate", 0.8, "", events))
+    found += [
+        Goal("W12", "a tag each", "p50_us", 1 / 1.5, "", "unfiltered"),
+        Goal("W12", "a tag each", "cpu", 1 / 2, "", "unfiltered"),
+        Goal("W13", "place kept", "rate", 0.8, "", "plain reading"),
+        Goal("W13", "place kept", "rate", 2.0, "umadb"),
+    ]
+    for connections in (1, RUNNERS):
+        shape = f"over {connections}"
+        advance, append = f"append and advance, {shape}", f"append, {shape}"
+        found.append(Goal("W14", advance, "rate", 0.9, "", append))
+    return found

@@ -1,7 +1,7 @@
 """A load generator's process: ``python -m benchmarks.load LOAD JSON``, started by workloads.py.
 
 It connects, says ``ready``, waits for a line on its standard input, puts the load on the system and
-prints the figures as one line of JSON. LOAD is a function of loads.py, JSON its arguments.
+prints the figures as one line of JSON. LOAD is a function of loads.py or its sisters, JSON its arguments.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import gc
 import json
 import sys
 
-from benchmarks import loads
+from benchmarks import delivery_loads, loads, tagged_loads
+
+LOADS = loads.LOADS | tagged_loads.LOADS | delivery_loads.LOADS
 
 
 def start() -> None:
@@ -22,7 +24,7 @@ def start() -> None:
 
 def main() -> None:
     """Run one load."""
-    load = loads.LOADS[sys.argv[1]]
+    load = LOADS[sys.argv[1]]
     print(json.dumps(load(start, **json.loads(sys.argv[2]))), flush=True)
 
 

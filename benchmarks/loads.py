@@ -4,7 +4,8 @@ Each takes ``start``, called when everything is connected and returning when the
 returns figures. How many connections and how many calls at once is the workload's choice; how calls
 at once are made is the client's nature: tasks of one event loop, or threads where it blocks.
 
-Next: workloads.py.
+Here are appends and reads by stream. Next: tagged_loads.py, by tag and with conditions and cursors;
+delivery_loads.py, from append to subscriber.
 """
 
 from __future__ import annotations
@@ -12,18 +13,17 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import zmq
 
 from benchmarks.events import append_streams, filling, hot_streams, payloads
-from benchmarks.systems import AsyncClient, Client, system
+from benchmarks.systems import Client, system
 from benchmarks.systems.disk import SyncedFile
 
 Start = Callable[[], None]
@@ -33,10 +33,6 @@ WARM_UP_S = 0.2  # each load begins with this, which is not measured
 LARGE_APPEND_EVENTS = 1_000
 FILLERS = 4  # so many threads fill a store
 SOCKETS_MAX = 4_096
-BURST_S = 0.005  # a paced load comes in bursts; sleeping less than this is not exact
-PACE_THREADS = 32  # so many append a paced load where the client blocks
-PACE_CALLS = 100  # a paced load rarely has more calls at once
-SETTLE_S = 1.5  # subscribing takes less, and so does the delivery of the last event
 
 now = time.perf_counter
 
@@ -71,7 +67,9 @@ async def _repeat_async(call: Callable[[], Awaitable[object]], seconds: float) -
     return latencies
 
 
-def _measured(call: Callable[[], object], seconds: float, start: Start, events: int = 1) -> Figures:
+def measured_calls(
+    call: Callable[[], object], seconds: float, start: Start, events: int = 1
+) -> Figures:
     """One call at a time."""
     _repeat(call, WARM_UP_S)
     start()
@@ -86,20 +84,21 @@ def one_by_one(start: Start, name: str, endpoint: str, seconds: float) -> Figure
     """One blocking client appends one event after the other."""
     client = system(name).connect(endpoint)
     streams, data = itertools.cycle(append_streams()), itertools.cycle(payloads())
-    measured = _measured(lambda: client.append(next(streams), next(data)), seconds, start)
+    measured = measured_calls(lambda: client.append(next(streams), next(data)), seconds, start)
     client.close()
     return measured
 
 
-def large_appends(start: Start, name: str, endpoint: str, seconds: float) -> Figures:
+def large_appends(start: Start, name: str, endpoint: str, seconds: float, tagged: bool) -> Figures:
     """One blocking client makes one append of a thousand events after the other."""
-    client = system(name).connect(endpoint)
+    client: Any = system(name).connect(endpoint)
+    append = client.append_many_tagged if tagged else client.append_many
     data = payloads()
     pairs = [
         (stream, data[number % len(data)])
         for number, stream in zip(range(LARGE_APPEND_EVENTS), itertools.cycle(append_streams()))
     ]
-    measured = _measured(lambda: client.append_many(pairs), seconds, start, LARGE_APPEND_EVENTS)
+    measured = measured_calls(lambda: append(pairs), seconds, start, LARGE_APPEND_EVENTS)
     client.close()
     return measured
 
@@ -107,7 +106,7 @@ def large_appends(start: Start, name: str, endpoint: str, seconds: float) -> Fig
 def disk(start: Start, endpoint: str, records: int, seconds: float) -> Figures:
     """Write and sync so many records at a time."""
     file = SyncedFile(endpoint, records)
-    measured = _measured(file.commit, seconds, start, records)
+    measured = measured_calls(file.commit, seconds, start, records)
     file.close()
     return measured
 
@@ -124,7 +123,10 @@ def in_flight(
     seconds: float,
     call: str = "append",
 ) -> Figures:
-    """So many appends of one event at once, over so many connections. Each has its own streams."""
+    """So many appends of one event at once, over so many connections. Each has its own streams.
+
+    ``call``: the method of the client that appends.
+    """
     streams = append_streams()
     owned = [streams[number::calls] for number in range(calls)]
     data = itertools.cycle(payloads())
@@ -135,7 +137,7 @@ def in_flight(
             for number in range(calls)
         ]
 
-    return _at_once(start, name, endpoint, connections, calls, seconds, steps)
+    return at_once(start, name, endpoint, connections, calls, seconds, steps)
 
 
 def _append_step(
@@ -156,10 +158,10 @@ def read_streams(
 
     if clients == 1:
         client = system(name).connect(endpoint)
-        measured = _measured(steps([client])[0], seconds, start)
+        measured = measured_calls(steps([client])[0], seconds, start)
         client.close()
         return measured
-    return _at_once(start, name, endpoint, clients, clients, seconds, steps)
+    return at_once(start, name, endpoint, clients, clients, seconds, steps)
 
 
 def _read_step(
@@ -171,7 +173,7 @@ def _read_step(
 Steps = Callable[[Sequence[Any]], list[Callable[[], Any]]]
 
 
-def _at_once(
+def at_once(
     start: Start,
     name: str,
     endpoint: str,
@@ -289,7 +291,7 @@ class Publisher:
 # --- the whole store ----------------------------------------------------------------
 
 
-def fill(start: Start, name: str, endpoint: str, events: int) -> Figures:
+def fill(start: Start, name: str, endpoint: str, events: int, tagged: bool) -> Figures:
     """Fill an empty store as fast as it takes it."""
     start()
     chosen = system(name)
@@ -299,6 +301,8 @@ def fill(start: Start, name: str, endpoint: str, events: int) -> Figures:
     def append_all() -> None:
         client: Any = chosen.connect(endpoint)
         append = getattr(client, "append_both", client.append_many)
+        if tagged:
+            append = client.append_many_tagged
         while True:
             with lock:
                 pairs = next(appends, None)
@@ -336,158 +340,6 @@ def read_loop(start: Start, name: str, endpoint: str) -> Figures:
         client.read_all()
 
 
-# --- delivery -----------------------------------------------------------------------
-
-_STAMP = struct.Struct("<Q")
-
-
-def _stamped(data: bytes) -> bytes:
-    """Data that begins with the moment of sending, on a clock that all processes share."""
-    return _STAMP.pack(time.monotonic_ns()) + data[_STAMP.size :]
-
-
-def _ages(events: Sequence[bytes]) -> list[float]:
-    """How many seconds ago these were sent."""
-    moment = time.monotonic_ns()
-    return [(moment - _STAMP.unpack_from(data)[0]) / 1e9 for data in events]
-
-
-def pace(start: Start, name: str, endpoint: str, rate: int, seconds: float) -> Figures:
-    """Append so many events a second in small bursts, without waiting for the answers."""
-    burst = max(1, round(rate * BURST_S))
-    bursts = paced_events(rate, seconds) // burst
-    streams, data = itertools.cycle(append_streams()), itertools.cycle(payloads())
-    if system(name).threads:
-        client = system(name).connect(endpoint)
-        with ThreadPoolExecutor(PACE_THREADS) as threads:
-            start()
-            due = now()
-            sent = []
-            for _ in range(bursts):
-                time.sleep(max(0.0, due - now()))
-                for _ in range(burst):
-                    sent.append(threads.submit(client.append, next(streams), _stamped(next(data))))
-                due += burst / rate
-            for one in sent:
-                one.result()
-        client.close()
-    else:
-        asyncio.run(_pace(start, name, endpoint, burst, bursts, burst / rate, streams, data))
-    return {"events": bursts * burst}
-
-
-def paced_events(rate: int, seconds: float) -> int:
-    """How many events ``pace`` appends."""
-    burst = max(1, round(rate * BURST_S))
-    return int(rate * seconds / burst) * burst
-
-
-async def _pace(
-    start: Start,
-    name: str,
-    endpoint: str,
-    burst: int,
-    bursts: int,
-    gap_s: float,
-    streams: Iterator[str],
-    data: Iterator[bytes],
-) -> None:
-    client = await system(name).connect_async(endpoint, PACE_CALLS)
-    await client.append(
-        next(streams), _stamped(next(data))
-    )  # this connects, before anybody listens
-    start()
-    due = now()
-    tasks = []
-    for _ in range(bursts):
-        await asyncio.sleep(max(0.0, due - now()))
-        for _ in range(burst):
-            append = client.append(next(streams), _stamped(next(data)))
-            tasks.append(asyncio.ensure_future(append))
-        due += gap_s
-    await asyncio.gather(*tasks)
-    await client.close()
-
-
-def follow(
-    start: Start, name: str, endpoint: str, subscribers: int, events: int, seconds: float
-) -> Figures:
-    """So many live subscribers in one process: how old each event is when they have it."""
-    ages: list[float] = []
-    if system(name).threads:
-        _follow_threads(start, name, endpoint, subscribers, events, seconds, ages)
-    else:
-        asyncio.run(_follow(start, name, endpoint, subscribers, events, seconds, ages))
-    ordered = sorted(ages)
-    if not ordered:
-        raise AssertionError("nothing was delivered")
-    return {
-        "p50_us": ordered[len(ordered) // 2] * 1e6,
-        "p99_us": ordered[len(ordered) * 99 // 100] * 1e6,
-        "delivered": len(ordered) / (events * subscribers),
-    }
-
-
-async def _follow(
-    start: Start,
-    name: str,
-    endpoint: str,
-    subscribers: int,
-    events: int,
-    seconds: float,
-    ages: list[float],
-) -> None:
-    async def run(client: AsyncClient) -> None:
-        left = events
-        async for delivered in client.follow():
-            ages.extend(_ages(delivered))
-            left -= len(delivered)
-            if left <= 0:
-                return
-
-    chosen = system(name)
-    clients = [await chosen.connect_async(endpoint, 1) for _ in range(subscribers)]
-    tasks = [asyncio.ensure_future(run(client)) for client in clients]
-    await asyncio.sleep(SETTLE_S)
-    start()
-    done, late = await asyncio.wait(tasks, timeout=seconds + SETTLE_S)
-    for task in late:
-        task.cancel()
-    await asyncio.gather(*late, return_exceptions=True)
-    for task in done:
-        task.result()
-    for client in clients:
-        await client.close()
-
-
-def _follow_threads(
-    start: Start,
-    name: str,
-    endpoint: str,
-    subscribers: int,
-    events: int,
-    seconds: float,
-    ages: list[float],
-) -> None:
-    def run(client: Client) -> None:
-        left = events
-        for delivered in client.follow():
-            ages.extend(_ages(delivered))
-            left -= len(delivered)
-            if left <= 0:
-                return
-
-    clients = [system(name).connect(endpoint) for _ in range(subscribers)]
-    threads = [threading.Thread(target=run, args=(client,), daemon=True) for client in clients]
-    for thread in threads:
-        thread.start()
-    time.sleep(SETTLE_S)
-    start()
-    until = now() + seconds + SETTLE_S
-    for thread in threads:
-        thread.join(max(0.0, until - now()))
-
-
 LOADS: dict[str, Callable[..., Figures]] = {
     load.__name__: load
     for load in (
@@ -500,7 +352,5 @@ LOADS: dict[str, Callable[..., Figures]] = {
         fill,
         read_all,
         read_loop,
-        pace,
-        follow,
     )
 }

@@ -12,7 +12,8 @@ from html import escape
 
 from benchmarks.goals import Goal, Ratio, goals, reached, with_limits
 from benchmarks.report import Report
-from benchmarks.workloads import REWIND, WORKLOADS
+from benchmarks.steps import REWIND
+from benchmarks.workloads import WORKLOADS
 
 LABELS, WIDTH = 390, 1_000  # pixels: the labels are left of the bars
 BAR, GAP, TITLE = 7, 6, 26

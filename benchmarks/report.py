@@ -12,13 +12,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from benchmarks.goals import Goal, compare, goals, number, reached, with_limits
-from benchmarks.workloads import REWIND, WORKLOADS, Measurement, Options
+from benchmarks.steps import REWIND, Measurement, Options
+from benchmarks.workloads import WORKLOADS
 
 FIGURES = {
     "rate": "a second",
     "p50_us": "p50 us",
     "p99_us": "p99 us",
     "delivered": "delivered",
+    "cpu": "processors",
     "open_s": "open s",
     "anon_mb": "memory MB",
 }

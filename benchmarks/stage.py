@@ -15,13 +15,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from benchmarks.processes import LAST_WORDS, Failed, cpu_s
 from benchmarks.systems import Server, System, system
 
-Key = tuple[str, int]
-"""A system's name and the number of events its store was filled with."""
+
+class Key(NamedTuple):
+    """A system's name, the number of events its store was filled with, and whether they have tags."""
+
+    system: str
+    events: int = 0
+    tagged: bool = False
+
 
 LOAD_READY_S = 60.0  # a thousand connections take long on a busy machine
 LOAD_S = 120.0  # the longest load reads a million events from a slow store
@@ -99,11 +105,13 @@ class Load:
 class Stage:
     """The servers, by system and size of store. A context manager that ends them all."""
 
-    def __init__(self, directory: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, directory: Path, say: Callable[[str], None], before: str = "") -> None:
+        """``before``: the checkout that the systems of that name are started from."""
         self.left_out: dict[str, str] = {}
         self.versions: dict[str, str] = {}
         self.fill_rates: dict[str, float] = {}
         self._directory = directory
+        self._before = before
         self._say = say
         self._systems: dict[str, System] = {}
         self._servers: dict[Key, Server] = {}
@@ -114,7 +122,7 @@ class Stage:
     def system(self, name: str) -> System:
         """The system of this name. Raises ``Failed``."""
         if name not in self._systems:
-            self._systems[name] = system(name)
+            self._systems[name] = system(name, self._before)
             self.versions.update(self._systems[name].versions())
         return self._systems[name]
 
@@ -126,7 +134,7 @@ class Stage:
         """The running server; started, its store filled, if it is not. Raises ``Failed``."""
         if key in self._servers:
             return self._servers[key]
-        name, events = key
+        name, events = key.system, key.events
         if events and key not in self._places:
             self._fill(key)
         if key not in self._servers:
@@ -153,18 +161,20 @@ class Stage:
 
     def _fill(self, key: Key) -> None:
         """Fill a store. What its server would not keep goes on running."""
-        name, events = key
+        name, events = key.system, key.events
         chosen = self.system(name)
         self._say(f"filling {name}")
         place = self._new_place(name)
         server = chosen.start(place, filling=True)
         try:
             size = self.size(name, events)
-            figures = self.load("fill", name=name, endpoint=server.endpoint, events=size)
+            figures = self.load(
+                "fill", name=name, endpoint=server.endpoint, events=size, tagged=key.tagged
+            )
         except Failed:
             server.stop()
             raise
-        self.fill_rates[f"{name} {size}"] = figures["rate"]
+        self.fill_rates[f"{name} {size}{' tagged' * key.tagged}"] = figures["rate"]
         self._servers[key] = server
         self.wait_until_quiet(FILLED_QUIET_S_MAX)
         os.sync()  # what is not written yet would be written during the next measurement

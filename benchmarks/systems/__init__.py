@@ -21,6 +21,8 @@ MODULES = {
     "rewind-log": ("rewind", "log"),
     "rewind-sqlite": ("rewind", "sqlite"),
     "rewind-memory": ("rewind", "memory"),
+    "before-leveldb": ("rewind", "leveldb"),
+    "before-log": ("rewind", "log"),
     "umadb": ("umadb",),
     "redis": ("redis",),
     "nats": ("nats",),
@@ -111,9 +113,39 @@ class System(Protocol):
         """A connection that will have at most so many calls at once."""
 
 
-def system(name: str) -> System:
-    """The system of this name. Raises ``Failed`` when its packages are not there."""
+class TaggedClient(Client, Protocol):
+    """The same for events with tags (``events.labels``), where a system has them. Asyncio: likewise."""
+
+    def append_tagged(self, stream: str, data: bytes) -> object: ...
+
+    def append_many_tagged(self, events: list[Pair]) -> object: ...
+
+    def read_tag(self, tag: str) -> int:
+        """Read the events with this tag, and look at each one's data; how many."""
+
+    def read_type_and_tag(self, type: str, tag: str) -> int: ...
+
+    def decide(self, tag: str, data: bytes) -> object:
+        """Read the events with this tag; append one more, unless another came meanwhile."""
+
+    def follow_tag(self, tag: str) -> Iterator[list[bytes]]: ...
+
+    def project(self, place: str, events: int) -> int:
+        """Take so many events in batches, and keep the place in the store after each; how many."""
+
+    def append_and_advance(self, stream: str, data: bytes, place: str, position: int) -> object:
+        """Append one event, and keep the place with it, both or neither."""
+
+
+def system(name: str, before: str = "") -> System:
+    """The system of this name. Raises ``Failed`` when its packages are not there.
+
+    ``before``: the checkout that the daemons of ``before-...`` are started from. Clients are of this
+    tree and need none.
+    """
     module, *arguments = MODULES[name]
+    if name.startswith("before-"):
+        arguments.append(before)
     try:
         found: System = importlib.import_module(f"benchmarks.systems.{module}").System(*arguments)
     except ImportError as error:

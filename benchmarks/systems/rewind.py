@@ -13,7 +13,7 @@ from pathlib import Path
 import zmq
 
 import rewind
-from benchmarks.events import TYPE, Pair
+from benchmarks.events import BATCH_EVENTS, DECIDED, TYPE, Pair, labels
 from benchmarks.processes import READY_S, Failed
 from benchmarks.systems import Server
 from rewind.testing import ProcessFailed
@@ -27,17 +27,26 @@ class System:
 
     threads = False
 
-    def __init__(self, scheme: str) -> None:
+    def __init__(self, scheme: str, source: str | None = None) -> None:
+        """``source``: the checkout whose daemon is started; None: this one."""
         self._scheme = scheme
+        self._source = source
         self.lasting = scheme != "memory"
         self.note = "" if self.lasting else "memory: nothing is synced"
         self.fill_share = 1 if scheme in ("leveldb", "log") else 5
 
     def start(self, directory: Path, *, filling: bool = False) -> Server:
         path = "" if self._scheme == "memory" else str(directory / "store")
+        env = {}
+        if self._source is not None:
+            if not Path(self._source, "rewind", "__init__.py").is_file():
+                raise Failed(f"no checkout of Rewind is at {self._source!r}: give --before")
+            # With PYTHONSAFEPATH, the folder that the benchmark runs in is not looked at first.
+            env = {"PYTHONPATH": self._source, "PYTHONSAFEPATH": "1"}
         daemon = Daemon(
             f"{self._scheme}:{path}",
             feeds=USUAL_FEEDS,
+            env=env,
             log=directory / "log.txt",
             ready_s=READY_S,
         )
@@ -62,6 +71,11 @@ class System:
         return Asynchronous(rewind.connect_async(endpoint, timeout=30.0))
 
 
+def _tagged(stream: str, data: bytes) -> tuple[str, rewind.NewEvent]:
+    type, tags = labels(stream)
+    return stream, rewind.NewEvent(type, data, tags=tags)
+
+
 class Blocking:
     def __init__(self, client: rewind.Client) -> None:
         self._client = client
@@ -81,6 +95,30 @@ class Blocking:
     def read_stream(self, stream: str) -> int:
         return sum(1 for event in self._client.read_stream(stream) if event.data)
 
+    def append_tagged(self, stream: str, data: bytes) -> object:
+        type, tags = labels(stream)
+        return self._client.append(stream, rewind.NewEvent(type, data, tags=tags))
+
+    def append_many_tagged(self, events: list[Pair]) -> object:
+        return self._client.append_streams([_tagged(*pair) for pair in events])
+
+    def read_tag(self, tag: str) -> int:
+        query = rewind.QueryItem(tags=[tag])
+        return sum(1 for event in self._client.read(query=query) if event.data)
+
+    def read_type_and_tag(self, type: str, tag: str) -> int:
+        query = rewind.QueryItem(types=[type], tags=[tag])
+        return sum(1 for event in self._client.read(query=query) if event.data)
+
+    def project(self, place: str, events: int) -> int:
+        count = 0
+        for batch in self._client.subscribe(cursor=place).batches(BATCH_EVENTS):
+            count += sum(1 for event in batch if event.data)
+            self._client.advance(place, batch[-1].position)
+            if count >= events:
+                break
+        return count
+
     def follow(self) -> Iterator[list[bytes]]:
         for events in self._client.subscribe(after=self._client.head()).batches():
             yield [event.data for event in events]
@@ -96,6 +134,24 @@ class Asynchronous:
 
     async def append(self, stream: str, data: bytes) -> object:
         return await self._client.append(stream, rewind.NewEvent(TYPE, data))
+
+    async def append_tagged(self, stream: str, data: bytes) -> object:
+        type, tags = labels(stream)
+        return await self._client.append(stream, rewind.NewEvent(type, data, tags=tags))
+
+    async def append_and_advance(
+        self, stream: str, data: bytes, place: str, position: int
+    ) -> object:
+        type, tags = labels(stream)
+        event = rewind.NewEvent(type, data, tags=tags)
+        return await self._client.append(stream, event, cursors={place: position})
+
+    async def decide(self, tag: str, data: bytes) -> object:
+        events = self._client.read(query=rewind.QueryItem(tags=[tag]))
+        async for found in events:
+            assert found.data
+        event = rewind.NewEvent(TYPE, data, tags=(tag, DECIDED))
+        return await self._client.append(tag, event, conditions=events.condition())
 
     async def append_many(self, events: list[Pair]) -> object:
         return await self._client.append_streams(
@@ -133,5 +189,11 @@ class Asynchronous:
 
     async def follow(self) -> AsyncIterator[list[bytes]]:
         subscription = self._client.subscribe(after=await self._client.head())
+        async for events in subscription.batches():
+            yield [event.data for event in events]
+
+    async def follow_tag(self, tag: str) -> AsyncIterator[list[bytes]]:
+        query = rewind.QueryItem(tags=[tag])
+        subscription = self._client.subscribe(query=query, after=await self._client.head())
         async for events in subscription.batches():
             yield [event.data for event in events]
