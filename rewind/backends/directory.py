@@ -7,7 +7,7 @@
     PATH/lock          held with flock(2) while open; names its owner (lock.py), not who only reads
     PATH/...           the backend's own files
 
-    crc: the CRC-32 of "SCHEME FORMAT STORE_ID". Earlier releases wrote none, and ignore it.
+    crc: the CRC-32 of "SCHEME FORMAT STORE_ID". Earlier releases wrote none with format 1, and ignore it.
 
 The identity is read before anything is written, so a path that holds something else, a newer
 format or a store of another scheme is left as it was found.
@@ -35,6 +35,7 @@ import msgspec
 
 from rewind.backends.lock import Lock
 from rewind.backends.scratch import Scratch
+from rewind.backends.upgrade import Tell
 from rewind.errors import (
     StoreDamaged,
     StoreError,
@@ -109,6 +110,9 @@ class Directory:
     ``read_only``: nothing in the directory is written, created or mended, so that it may lie on a
     medium that nobody can write to. Others may read it at the same time. The backend's ``commit`` is
     not called, and what it has to write in order to read goes to ``scratch``.
+
+    ``format``: that of the store, which may be older than the newest. Then the backend upgrades it, says
+    to ``tell`` how far it is (upgrade.py), and calls ``raise_format``.
     """
 
     def __init__(
@@ -118,9 +122,11 @@ class Directory:
         format_version: int,
         store_id: UUID | None = None,
         read_only: bool = False,
+        tell: Tell | None = None,
     ) -> None:
         self.path = path = _absolute(path)
         self.read_only = read_only
+        self.tell = tell
         self._scratch: Scratch | None = None
         self._places: dict[Path, tuple[int, int]] = {}
         identity = _read_identity(path)
@@ -141,7 +147,24 @@ class Directory:
             undo.pop_all()
         self.store_id = identity.store_id
         self.created = not identity.complete
+        self.format = identity.format
+        self._newest_format = format_version
         self._identity = identity
+
+    def raise_format(self) -> None:
+        """Note that the backend's files have the newest format, and are synced: from now on an older
+        release refuses them. Does nothing to a store that is opened read-only, or up to date."""
+        if self.read_only or self.format == self._newest_format:
+            return
+        assert not self._places, "it is called before finish, which watches rewind.json"
+        self._describe(complete=not self.created)
+
+    def _describe(self, complete: bool) -> None:
+        """Write the identity anew: files of the newest format."""
+        self.format = self._identity.format = self._newest_format
+        self._identity.crc = self._identity.checksum()
+        self._identity.complete = complete
+        _replace(self.path, self._identity)
 
     def finish(self, *files: str) -> None:
         """Note that the backend's files exist: from now on, a missing one is damage.
@@ -150,8 +173,7 @@ class Directory:
         """
         if self.created:
             sync_directory(self.path)
-            self._identity.complete = True
-            _replace(self.path, self._identity)
+            self._describe(complete=True)
             self.created = False
         if self.read_only:
             return
@@ -240,6 +262,8 @@ def _read_identity(path: Path) -> _Identity | None:
         raise _cannot_read(file, error) from error
     try:
         identity = msgspec.json.decode(text, type=_Identity)
+        if identity.crc is None and identity.format > 1:
+            raise ValueError("its checksum is missing")
         if identity.crc is not None and identity.crc != identity.checksum():
             raise ValueError("it fails its checksum")
         if identity.format < 1:

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from rewind.backends.contract import Backend
 from rewind.backends.directory import Directory, scheme_of
+from rewind.backends.upgrade import Tell
 from rewind.errors import MESSAGE_CHARS_MAX, BadConfiguration, StoreForeign, one_line, quoted
 
 #: Scheme -> module, and the class in it. The module is imported when a store is opened.
@@ -40,14 +41,21 @@ def is_store_url(text: str) -> bool:
     return text.split(":", 1)[0] in BACKENDS and ":" in text
 
 
-def open_backend(url: str, store_id: UUID | None = None, *, read_only: bool = False) -> Backend:
+def open_backend(
+    url: str,
+    store_id: UUID | None = None,
+    *,
+    read_only: bool = False,
+    progress: Tell | None = None,
+) -> Backend:
     """Open, and create if need be, the store at a URL or bare path.
 
     ``scheme:PATH``, ``memory:``, or a bare PATH, which opens whatever it holds and, when empty,
     creates the default scheme. ``store_id`` is the id of a store that is created, one of its own
     if None; with it, a store that has another id is ``StoreForeign``. ``read_only``: the store must
-    exist, and not a byte of it is written, whatever state it was left in. Raises
-    ``BadConfiguration`` or a ``StoreError``, before touching a byte of a store it may not open.
+    exist, and not a byte of it is written, whatever state it was left in. A store of an older format
+    is brought up to date first: ``progress`` is called with how many events are done, and of how many.
+    Raises ``BadConfiguration`` or a ``StoreError``, before touching a byte of a store it may not open.
     """
     scheme, path = _split(url)
     if scheme == "memory":
@@ -58,7 +66,8 @@ def open_backend(url: str, store_id: UUID | None = None, *, read_only: bool = Fa
     # The driver comes first, so that a missing one leaves no directory behind.
     backend_class = _load(scheme)
     with ExitStack() as undo:
-        directory = Directory(path, scheme, backend_class.format_version, store_id, read_only)
+        format_version = backend_class.format_version
+        directory = Directory(path, scheme, format_version, store_id, read_only, progress)
         undo.callback(directory.close)
         backend: Backend = backend_class(directory)
         undo.pop_all()

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import UUID
+from zlib import crc32
 
 import pytest
 from contract import BackendContract, Kind, Scribe, read_all, read_whole_stream
@@ -192,7 +193,9 @@ def test_a_store_of_another_scheme_is_foreign(held: str, asked: str, tmp_path: P
 def test_a_newer_format_is_foreign(scheme: str, tmp_path: Path) -> None:
     make_store(scheme, tmp_path / "store")
     identity = tmp_path / "store" / "rewind.json"
-    identity.write_text(json.dumps({**json.loads(identity.read_text()), "format": 2, "crc": None}))
+    content = json.loads(identity.read_text()) | {"format": 99}
+    content["crc"] = crc32(f"{scheme} 99 {content['store_id']}".encode())
+    identity.write_text(json.dumps(content))
     assert_refused(f"{scheme}:{tmp_path / 'store'}", StoreForeign, tmp_path, "newer")
 
 

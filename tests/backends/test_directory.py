@@ -20,6 +20,7 @@ from conftest import DURABLE
 from contract import Scribe, read_all
 
 from rewind.backends import SCHEMES, open_backend
+from rewind.backends.directory import Directory
 from rewind.errors import (
     BadConfiguration,
     StoreDamaged,
@@ -162,15 +163,80 @@ def says_the_same(text: bytes, good: bytes) -> bool:
     """Whether an identity says what the good one says, or has lost the name of its checksum."""
     content, wanted = json.loads(text.decode(errors="replace")), json.loads(good)
     content["store_id"] = content["store_id"].lower()
-    return "crc" not in content or all(content[name] == wanted[name] for name in wanted)
+    without_checksum = content.get("crc") is None and content["format"] == 1
+    return without_checksum or all(content[name] == wanted[name] for name in wanted)
 
 
 def test_an_identity_without_a_checksum_is_that_of_an_earlier_release(store: Path) -> None:
     file = store / "rewind.json"
-    identity = json.loads(file.read_bytes())
+    identity = json.loads(file.read_bytes()) | {"format": 1}
     del identity["crc"]
     file.write_text(json.dumps(identity))
     assert head_of(str(store)) == 3
+
+
+@pytest.mark.parametrize("crc", [{"crc": None}, {}])
+def test_a_checksum_is_missing_from_format_2_on(
+    crc: dict[str, object], store: Path, scheme: str
+) -> None:
+    file = store / "rewind.json"
+    identity = json.loads(file.read_bytes()) | {"format": 2}
+    del identity["crc"]
+    file.write_text(json.dumps(identity | crc))
+    for url in (f"{scheme}:{store}", str(store)):
+        with pytest.raises(StoreDamaged, match="its checksum is missing"):
+            open_backend(url)
+
+
+# --- a newer format -------------------------------------------------------------
+
+
+def test_a_raised_format_is_written_once_and_refused_by_who_knows_the_older(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    directory = Directory(path, "kind", 1)
+    directory.finish()
+    directory.close()
+    for _ in range(2):
+        again = Directory(path, "kind", 2)
+        again.raise_format()
+        again.finish()
+        again.confirm()
+        again.close()
+        assert (again.format, again.store_id) == (2, directory.store_id)
+    inode = (path / "rewind.json").stat().st_ino
+    again = Directory(path, "kind", 2)
+    again.raise_format()
+    again.close()
+    assert (path / "rewind.json").stat().st_ino == inode
+    with pytest.raises(StoreForeign, match="format 2, newer than 1"):
+        Directory(path, "kind", 1)
+
+
+def test_who_only_reads_raises_no_format(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    directory = Directory(path, "kind", 1)
+    directory.finish()
+    directory.close()
+    before = (path / "rewind.json").read_bytes()
+    reader = Directory(path, "kind", 2, read_only=True)
+    assert reader.format == 1
+    reader.raise_format()
+    reader.close()
+    assert (path / "rewind.json").read_bytes() == before
+
+
+def test_a_creation_that_an_older_release_began_is_finished_in_the_newest_format(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "store"
+    Directory(path, "kind", 1).close()
+    directory = Directory(path, "kind", 2)
+    assert directory.created
+    directory.finish()
+    directory.close()
+    directory = Directory(path, "kind", 2)
+    assert (directory.format, directory.created) == (2, False)
+    directory.close()
 
 
 @pytest.mark.parametrize("put", [Path.mkdir, os.mkfifo], ids=["directory", "pipe"])
@@ -323,6 +389,7 @@ WRITE_MUCH = """
 import sys
 from contract import Scribe
 from rewind.backends import open_backend
+from rewind.backends.directory import Directory
 backend = open_backend(sys.argv[1])
 scribe = Scribe(backend)
 for _ in range(18):
