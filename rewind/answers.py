@@ -21,7 +21,7 @@ from rewind.release import __version__
 from rewind.store import Store
 from rewind.wire import native, old, replies
 from rewind.wire.envelope import Request
-from rewind.wire.native import Appends, Info, Read, Streams
+from rewind.wire.native import Appends, Cursors, Info, Names, Read, Streams
 from rewind.wire.old import OldQuery
 
 
@@ -60,9 +60,28 @@ def _read(request: Request, store: Store, _: About) -> list[bytes]:
 
 def _streams(request: Request, store: Store, _: About) -> list[bytes]:
     body: Streams = request.body
-    limit = native.STREAMS_LIMIT_DEFAULT if body.limit is None else body.limit
-    streams, end = store.streams(body.prefix, body.after, limit)
+    streams, end = store.streams(body.prefix, body.after, _limit(body))
     return replies.encode_streams(request, streams, end)
+
+
+def _names(request: Request, store: Store, _: About) -> list[bytes]:
+    body: Names = request.body
+    names, end = store.names(body.kind, body.prefix, body.after, _limit(body))
+    return replies.encode_names(request, names, end)
+
+
+def _cursors(request: Request, store: Store, _: About) -> list[bytes]:
+    body: Cursors = request.body
+    if body.name is None:
+        cursors, end = store.cursors(body.prefix, body.after, _limit(body))
+    else:
+        cursors, end = [store.cursor(body.name)], True
+    rows = [replies.CursorRow(*msgspec.structs.astuple(cursor)) for cursor in cursors]
+    return replies.encode_cursors(request, rows, end)
+
+
+def _limit(body: Streams | Names | Cursors) -> int:
+    return native.STREAMS_LIMIT_DEFAULT if body.limit is None else body.limit
 
 
 def _info(request: Request, store: Store, about: About) -> list[bytes]:
@@ -95,6 +114,8 @@ def _old_query(request: Request, store: Store, _: About) -> list[bytes]:
 _ANSWERS: dict[type, Callable[[Request, Store, About], list[bytes]]] = {
     Read: _read,
     Streams: _streams,
+    Names: _names,
+    Cursors: _cursors,
     Info: _info,
     OldQuery: _old_query,
 }

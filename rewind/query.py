@@ -30,6 +30,13 @@ def category_of(stream: str) -> str:
     return stream[:dash] if dash > 0 else stream
 
 
+_KINDS = ("types", "tags", "categories", "streams")
+
+
+class EmptyItem(BadRequest, ValueError):
+    """A query item has no names. While a message is decoded, a ``ValueError`` is told the place of the item."""
+
+
 class QueryItem(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
 ):
@@ -57,13 +64,14 @@ class QueryItem(
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
-            if (given := getattr(self, name)) != ():
-                msgspec.structs.force_setattr(self, name, tuple(sorted(set(texts_of(given, name)))))
-        if not self.names:
-            raise BadRequest(
-                "the query item is empty: name a type, tag, category or stream; Query.all() is every event"
-            )
+        for name in _KINDS:
+            given = getattr(self, name)
+            # One name is the usual case on the wire, where every append with a condition has it.
+            if given == () or (type(given) is tuple and len(given) == 1 and type(given[0]) is str):
+                continue
+            msgspec.structs.force_setattr(self, name, tuple(sorted(set(texts_of(given, name)))))
+        if not (self.types or self.tags or self.categories or self.streams):
+            raise EmptyItem("the query item is empty: name a type, tag, category or stream")
 
     @property
     def names(self) -> int:

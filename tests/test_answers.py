@@ -40,7 +40,8 @@ def body_of(reply: list[bytes]) -> Any:
 
 @pytest.mark.parametrize("command", [c for c in native.COMMANDS if c != b"APPEND"])
 def test_every_native_read_command_has_an_answer(command: bytes) -> None:
-    assert answer(native_request(command), filled(), ABOUT)[2] == b"OK"
+    body = {"kind": "tag"} if command == b"NAMES" else {}
+    assert answer(native_request(command, body), filled(), ABOUT)[2] == b"OK"
 
 
 def test_info_says_the_store_and_what_is_told_about_the_daemon() -> None:
@@ -61,6 +62,40 @@ def test_a_read_is_answered_at_once_whatever_it_would_wait() -> None:
 def test_streams_are_paged_by_name() -> None:
     reply = answer(native_request(b"STREAMS", {"limit": 1}), filled(), ABOUT)
     assert body_of(reply) == {"streams": [["even", 10]], "next": "even", "end": False}
+
+
+def test_names_are_paged_by_name_with_their_last_position() -> None:
+    store = filled()
+    asked = {"kind": "tag", "prefix": "g", "limit": 2}
+    body = body_of(answer(native_request(b"NAMES", asked), store, ABOUT))
+    assert body == {"names": [["g0", 16], ["g1", 17]], "next": "g1", "end": False}
+    body = body_of(answer(native_request(b"NAMES", {**asked, "after": "g3"}), store, ABOUT))
+    assert body == {"names": [["g4", 20]], "next": "g4", "end": True}
+    for kind, first in (("type", ["t0", 19]), ("category", ["even", 19])):
+        body = body_of(answer(native_request(b"NAMES", {"kind": kind}), store, ABOUT))
+        assert body["names"][0] == first
+
+
+def test_a_cursor_that_does_not_exist_is_answered_by_its_name_alone() -> None:
+    body = body_of(answer(native_request(b"CURSORS", {"name": "c"}), filled(), ABOUT))
+    ((name, position, updated_at, lag_events, lag_ns),) = body["cursors"]
+    assert (name, position, updated_at, lag_events, body["end"]) == ("c", 0, 0, 20, True)
+    assert lag_ns > 0
+    assert body_of(answer(native_request(b"CURSORS"), filled(), ABOUT))["cursors"] == []
+
+
+def test_an_append_is_found_by_its_id_with_its_first_answer() -> None:
+    store = filled(1)
+    request = native_request(b"APPEND", {"events": [an_event(), an_event()], "id": key(1)})
+    outcomes, _ = store.append(appends_in([request]))
+    first = body_of(answer_appends(request, iter(outcomes)))
+    reply = answer(native_request(b"READ", {"append_id": key(1)}), store, ABOUT)
+    body = body_of(reply)
+    assert body.pop("appended") == {**first, "duplicate": True}
+    assert body == {"count": 2, "next": 3, "head": 3, "end": True}
+    assert [record[0] for record in unpack(reply[5])] == [2, 3]
+    reply = answer(native_request(b"READ", {"append_id": key(2)}), store, ABOUT)
+    assert body_of(reply) == {"count": 0, "next": 3, "head": 3, "end": True}
 
 
 def test_a_query_of_rewind_0_3_is_a_page_without_end_when_stopped_by_the_count() -> None:

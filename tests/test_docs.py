@@ -18,9 +18,11 @@ from rewind import errors
 from rewind.cli import entry
 from rewind.daemon.settings import Settings, option, variable
 from rewind.errors import REQUEST_ERRORS, RewindError
+from rewind.events import Advance, Append
+from rewind.query import Condition, QueryItem
 from rewind.release import __version__
 from rewind.testing import Daemon
-from rewind.wire import native
+from rewind.wire import Cursors, Names, Read, Streams, native
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -193,10 +195,21 @@ def test_every_exit_code_has_its_row(code: int) -> None:
 
 def test_every_reserved_word_of_the_protocol_is_explained() -> None:
     text = page("protocol")
-    for word in ("PUBLISH", "QUERY", "APPEND", "READ", "STREAMS", "INFO", "$head", "$store"):
+    for word in (
+        "PUBLISH",
+        "QUERY",
+        "APPEND",
+        "READ",
+        "STREAMS",
+        "NAMES",
+        "CURSORS",
+        "INFO",
+        "$head",
+        "$store",
+    ):
         assert f"``{word}``" in text, word
-    for query in (native.Read, native.Streams, native.Append):
-        for key in query.__struct_fields__:
+    for value in (Read, Streams, Names, Cursors, Append, Advance, Condition, QueryItem):
+        for key in value.__struct_fields__:
             assert f"``{key}``" in text, key
 
 

@@ -8,7 +8,16 @@ docs/protocol.rst.
 """
 
 from rewind.wire.envelope import GOREWIND, NATIVE, REWIND, Request, decode_request
-from rewind.wire.native import LIMITS, Appends, Info, Read, Streams, encode_request
+from rewind.wire.native import (
+    LIMITS,
+    Appends,
+    Cursors,
+    Info,
+    Names,
+    Read,
+    Streams,
+    encode_request,
+)
 from rewind.wire.old import OldQuery
 from rewind.wire.replies import ReadAnswer, Reply, decode_reply, encode_error
 
@@ -18,7 +27,9 @@ __all__ = [
     "NATIVE",
     "REWIND",
     "Appends",
+    "Cursors",
     "Info",
+    "Names",
     "OldQuery",
     "Read",
     "ReadAnswer",

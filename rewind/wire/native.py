@@ -1,8 +1,8 @@
-"""The native dialect's requests: APPEND, READ, STREAMS, INFO, as values and as frames.
+"""The native dialect's requests: APPEND, READ, STREAMS, NAMES, CURSORS, INFO, as values and as frames.
 
 ::
 
-    APPEND|READ|STREAMS|INFO | request id | body        a body is one msgpack map
+    APPEND|READ|STREAMS|NAMES|CURSORS|INFO | request id | body        a body is one msgpack map
 
 An APPEND's body may be an array of appends, each independent; an array of their results answers it.
 Every body may have a ``store_id``: another store refuses it here, so nothing behind the door needs to look.
@@ -21,17 +21,24 @@ from typing import Any
 import msgspec
 
 from rewind.checks import (
+    CONDITIONS_MAX,
+    CURSORS_MAX,
     EVENT_BYTES_MAX,
     EVENTS_PER_APPEND_MAX,
     EXPECTED_MAX,
     METADATA_BYTES_MAX,
+    NAMES_MAX,
+    QUERY_ITEMS_MAX,
     STREAM_BYTES_MAX,
     TAG_BYTES_MAX,
     TAGS_MAX,
     TYPE_BYTES_MAX,
     check_append,
+    check_cursor,
+    check_query,
     check_stream,
     check_text,
+    names_in,
 )
 from rewind.errors import (
     BadRequest,
@@ -39,6 +46,7 @@ from rewind.errors import (
     TooLarge,
     WrongStore,
     one_line,
+    quoted,
     without_traceback,
 )
 from rewind.events import INT_MAX, Append, Event
@@ -50,10 +58,10 @@ READ_LIMIT_MAX = 10_000
 READ_BYTES_MAX = 8 * 1024 * 1024
 READ_BYTES_DEFAULT = 1024 * 1024  # a page of this size takes a few milliseconds
 TYPES_MAX = 256  # each event of a read is compared with all of them
-STREAMS_LIMIT_MAX = 10_000
+STREAMS_LIMIT_MAX = 10_000  # also of NAMES and CURSORS
 STREAMS_LIMIT_DEFAULT = 1_000
 WAIT_MS_MAX = 30_000  # proxies that drop idle connections wait longer than this
-WAITING_READS_MAX = 1_024  # a waiting read costs a kilobyte, and a look after each commit
+WAITING_READS_MAX = 1_024  # a waiting read costs a kilobyte, more where it has many names
 WAITING_READS_EACH_MAX = WAITING_READS_MAX // 8  # no connection can take all of them
 
 LIMITS = {
@@ -61,6 +69,10 @@ LIMITS = {
     "metadata_bytes": METADATA_BYTES_MAX,
     "append_events": EVENTS_PER_APPEND_MAX,
     "append_expected": EXPECTED_MAX,
+    "append_conditions": CONDITIONS_MAX,
+    "append_cursors": CURSORS_MAX,
+    "query_items": QUERY_ITEMS_MAX,
+    "names": NAMES_MAX,
     "request_bytes": REQUEST_BYTES_MAX,
     "read_limit": READ_LIMIT_MAX,
     "read_bytes": READ_BYTES_MAX,
@@ -72,6 +84,9 @@ LIMITS = {
 }
 """What INFO says under ``limits``; ``event_bytes`` follows ``--max-event-bytes``."""
 
+#: Kinds of names that NAMES lists.
+NAME_KINDS = ("type", "tag", "category")
+
 encode = msgspec.msgpack.Encoder().encode
 
 
@@ -79,7 +94,11 @@ encode = msgspec.msgpack.Encoder().encode
 
 
 class Read(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a READ asks for. With ``stream``, ``after`` and ``until`` count versions."""
+    """What a READ asks for. With ``stream``, ``after`` and ``until`` count versions.
+
+    ``query``: items, any of which an event matches; in place of stream, prefix, types and tags. ``id``
+    and ``append_id`` each go alone.
+    """
 
     after: int = 0
     until: int | None = None
@@ -153,6 +172,7 @@ class Appends(msgspec.Struct, frozen=True):
     """Independent appends in one message: each an ``Append``, or the error that refuses it."""
 
     parts: list[Any]  # each is an Append or a RequestError; a msgspec union takes no exceptions
+    conditions: int = 0  # So many have the appends together.
 
 
 # --- decoding ------------------------------------------------------------------
@@ -160,7 +180,7 @@ class Appends(msgspec.Struct, frozen=True):
 
 def decode(
     frames: list[bytes], event_bytes_max: int, store_id: bytes
-) -> Append | Appends | Read | Streams | Info:
+) -> Append | Appends | Read | Streams | Names | Cursors | Info:
     """The request in these frames, the command first. Raises the ``RequestError`` that refuses it."""
     if len(frames) != 3:
         raise BadRequest(
@@ -226,10 +246,7 @@ def _decode_appends(body: bytes, length: int, event_bytes_max: int, store_id: by
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         parts = _decode_each(body)
     appends = [part for part in parts if isinstance(part, Append)]
-    if (events := sum(len(append.events) for append in appends)) > EVENTS_PER_APPEND_MAX:
-        raise _too_many(events, "events", EVENTS_PER_APPEND_MAX)
-    if (streams := sum(len(append.expected) for append in appends)) > EXPECTED_MAX:
-        raise _too_many(streams, "expected versions", EXPECTED_MAX)
+    conditions = _check_counts(appends)
     for index, part in enumerate(parts):
         try:
             if isinstance(part, Append):
@@ -238,7 +255,23 @@ def _decode_appends(body: bytes, length: int, event_bytes_max: int, store_id: by
                     _check_store(part.store_id, store_id)
         except RequestError as error:
             parts[index] = without_traceback(error)
-    return Appends(parts)
+    return Appends(parts, conditions)
+
+
+def _check_counts(appends: list[Append]) -> int:
+    """How many conditions the appends have. Raises ``TooLarge`` unless a message may have all of this."""
+    if (events := sum(len(append.events) for append in appends)) > EVENTS_PER_APPEND_MAX:
+        raise _too_many(events, "events", EVENTS_PER_APPEND_MAX)
+    if (streams := sum(len(append.expected) for append in appends)) > EXPECTED_MAX:
+        raise _too_many(streams, "expected versions", EXPECTED_MAX)
+    if (cursors := sum(len(append.cursors) for append in appends)) > CURSORS_MAX:
+        raise _too_many(cursors, "cursors", CURSORS_MAX)
+    conditions = sum(len(append.conditions) for append in appends)
+    if conditions > CONDITIONS_MAX:
+        raise _too_many(conditions, "conditions", CONDITIONS_MAX)
+    if conditions and (names := sum(map(names_in, appends))) > NAMES_MAX:
+        raise _too_many(names, "names in conditions", NAMES_MAX)
+    return conditions
 
 
 def _decode_each(body: bytes) -> list[Any]:
@@ -285,8 +318,11 @@ def _check_read(read: Read) -> None:
     if read.id is not None:
         if read != Read(id=read.id, store_id=read.store_id):
             raise BadRequest("READ: id goes alone, it asks for that one event")
-        if len(read.id) != 16:
-            raise BadRequest(f"READ: id has {len(read.id)} bytes: it must be 16 bytes, a UUID")
+        _check_id(read.id, "id")
+    if read.append_id is not None:
+        if read != Read(append_id=read.append_id, store_id=read.store_id):
+            raise BadRequest("READ: append_id goes alone, it asks for the events of that append")
+        _check_id(read.append_id, "append_id")
     for name in ("after", "until", "since", "limit", "max_bytes", "wait_ms"):
         value = getattr(read, name)
         if value is not None and not 0 <= value <= INT_MAX:
@@ -301,7 +337,21 @@ def _check_read(read: Read) -> None:
         raise BadRequest("READ: wait_ms goes with a forward read, not with backwards")
     if read.stream is not None and read.prefix is not None:
         raise BadRequest("READ: give stream or prefix, not both")
+    if read.query is not None:
+        for name in ("stream", "prefix", "types", "tags"):
+            if getattr(read, name):
+                raise BadRequest(
+                    f"READ: give query or {name}, not both: an item of a query has names of all kinds"
+                )
+        check_query(read.query, "READ: query")
+        if (names := sum(item.names for item in read.query)) > NAMES_MAX:
+            raise _too_many(names, "names", NAMES_MAX)
     _check_filters(read)
+
+
+def _check_id(id: bytes, name: str) -> None:
+    if len(id) != 16:
+        raise BadRequest(f"READ: {name} has {len(id)} bytes: it must be 16 bytes, a UUID")
 
 
 def _check_filters(read: Read) -> None:
@@ -320,13 +370,34 @@ def _check_filters(read: Read) -> None:
 
 
 def _check_streams(streams: Streams) -> None:
-    for name, text in (("prefix", streams.prefix), ("after", streams.after)):
-        if len(text.encode()) > STREAM_BYTES_MAX:
-            raise BadRequest(f"STREAMS: {name} has more than {STREAM_BYTES_MAX} bytes of UTF-8")
-    if streams.limit is not None and not 0 <= streams.limit <= INT_MAX:
-        raise BadRequest(f"STREAMS: limit is {streams.limit}; 0 to {INT_MAX} is allowed")
-    if streams.limit is not None and streams.limit > STREAMS_LIMIT_MAX:
-        raise TooLarge(f"STREAMS: limit is {streams.limit}; at most {STREAMS_LIMIT_MAX} is allowed")
+    _check_list("STREAMS", streams.prefix, streams.after, streams.limit)
+
+
+def _check_names(names: Names) -> None:
+    if names.kind not in NAME_KINDS:
+        raise BadRequest(
+            f"NAMES: kind is {quoted(names.kind)}: it is {', '.join(NAME_KINDS[:-1])} or {NAME_KINDS[-1]}"
+        )
+    _check_list("NAMES", names.prefix, names.after or "", names.limit)
+
+
+def _check_cursors(cursors: Cursors) -> None:
+    if cursors.name is None:
+        _check_list("CURSORS", cursors.prefix, cursors.after, cursors.limit)
+        return
+    if cursors != Cursors(name=cursors.name, store_id=cursors.store_id):
+        raise BadRequest("CURSORS: name goes alone, it asks for that one cursor")
+    check_cursor(cursors.name, "CURSORS: name")
+
+
+def _check_list(command: str, prefix: str, after: str, limit: int | None) -> None:
+    """Raise ``BadRequest`` or ``TooLarge`` unless names may be listed so."""
+    check_text(prefix, 0, STREAM_BYTES_MAX, f"{command}: prefix")
+    check_text(after, 0, STREAM_BYTES_MAX, f"{command}: after")
+    if limit is not None and not 0 <= limit <= INT_MAX:
+        raise BadRequest(f"{command}: limit is {limit}; 0 to {INT_MAX} is allowed")
+    if limit is not None and limit > STREAMS_LIMIT_MAX:
+        raise TooLarge(f"{command}: limit is {limit}; at most {STREAMS_LIMIT_MAX} is allowed")
 
 
 #: Command -> how its body is decoded, and what is checked besides its types. APPEND is decoded
@@ -334,6 +405,8 @@ def _check_streams(streams: Streams) -> None:
 _COMMANDS: dict[bytes, tuple[Callable[[Any], Any], Callable[[Any], None] | None]] = {
     b"READ": (msgspec.msgpack.Decoder(Read).decode, _check_read),
     b"STREAMS": (msgspec.msgpack.Decoder(Streams).decode, _check_streams),
+    b"NAMES": (msgspec.msgpack.Decoder(Names).decode, _check_names),
+    b"CURSORS": (msgspec.msgpack.Decoder(Cursors).decode, _check_cursors),
     b"INFO": (msgspec.msgpack.Decoder(Info).decode, None),
 }
 

@@ -9,7 +9,8 @@
     PUBLISHED id                   gorewind, an append
     ERROR text                     both old dialects
 
-What the old dialects answer to QUERY is in old.py.
+What the old dialects answer to QUERY is in old.py. This file is long because what one side encodes stands
+beside how the other decodes it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ from typing import Annotated, Any
 
 import msgspec
 
-from rewind.errors import REQUEST_ERRORS, Internal, RequestError, WrongExpectedVersion
+from rewind.errors import (
+    REQUEST_ERRORS,
+    ConditionFailed,
+    ConditionTooWide,
+    CursorMoved,
+    Internal,
+    RequestError,
+    WrongExpectedVersion,
+)
 from rewind.events import INT_MAX, Appended, Event, decode_events
 from rewind.release import PROTOCOL
 from rewind.wire.envelope import GOREWIND, NATIVE, REWIND, Request
@@ -89,10 +98,12 @@ class _AppendReply(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     versions: dict[str, int]
     duplicate: bool
     durability: str
-    store_id: bytes
+    store_id: bytes | msgspec.UnsetType = msgspec.UNSET
 
 
-def _appended_body(appended: Appended, store_id: bytes) -> _AppendReply:
+def _appended_body(
+    appended: Appended, store_id: bytes | msgspec.UnsetType = msgspec.UNSET
+) -> _AppendReply:
     return _AppendReply(
         first=appended.first,
         last=appended.last,
@@ -141,6 +152,8 @@ def encode_read(request: Request, answer: ReadAnswer) -> list[bytes]:
     }
     if answer.version is not None:
         body["version"] = answer.version
+    if answer.appended is not None:
+        body["appended"] = _appended_body(answer.appended)
     return encode_ok(request, body, answer.chunk)
 
 
@@ -150,6 +163,22 @@ def encode_streams(request: Request, streams: Sequence[tuple[str, int]], end: bo
     return encode_ok(
         request,
         {"streams": streams, "next": streams[-1][0] if streams else after, "end": end},
+    )
+
+
+def encode_names(request: Request, names: Sequence[tuple[str, int]], end: bool) -> list[bytes]:
+    """The reply to a NAMES. ``next`` is the name to go on after; None where none was given or found."""
+    after = request.body.after
+    return encode_ok(
+        request, {"names": names, "next": names[-1][0] if names else after, "end": end}
+    )
+
+
+def encode_cursors(request: Request, cursors: Sequence[CursorRow], end: bool) -> list[bytes]:
+    """The reply to a CURSORS. ``next`` is the name to go on after."""
+    after = request.body.after
+    return encode_ok(
+        request, {"cursors": cursors, "next": cursors[-1].name if cursors else after, "end": end}
     )
 
 
@@ -195,7 +224,7 @@ class Reply(msgspec.Struct, frozen=True):
     """A native reply: its request id, its body, and a READ's chunk (empty for other commands).
 
     The body is a map, or for several appends an array. What is in it is checked by whoever asked:
-    ``read_of``, ``streams_of``, ``appended_of``, ``answer_in``.
+    ``read_of``, ``streams_of``, ``names_of``, ``cursors_of``, ``appended_of``, ``answer_in``.
     """
 
     request_id: bytes
@@ -226,6 +255,37 @@ class StreamsBody(msgspec.Struct, frozen=True):
     end: bool
 
 
+class NamesBody(msgspec.Struct, frozen=True):
+    """The answer to a NAMES: each name with its last position, and the name to go on after unless this is
+    the end."""
+
+    names: list[tuple[str, Number]]
+    next: str | None
+    end: bool
+
+
+class CursorRow(msgspec.Struct, array_like=True, frozen=True):
+    """A cursor as CURSORS answers it. One that does not exist is at position 0, and was never updated.
+
+    ``updated_at_ns``: when it was moved last, in nanoseconds since 1970 UTC. ``lag_events``: how many
+    events are behind its position. ``lag_ns``: how long ago the first of these was recorded.
+    """
+
+    name: str
+    position: Number
+    updated_at_ns: Number
+    lag_events: Number
+    lag_ns: Number
+
+
+class CursorsBody(msgspec.Struct, frozen=True):
+    """The answer to a CURSORS: cursors, and the name to go on after unless this is the end."""
+
+    cursors: list[CursorRow]
+    next: str
+    end: bool
+
+
 class _AppendedBody(msgspec.Struct, frozen=True):
     first: Number
     last: Number
@@ -235,12 +295,47 @@ class _AppendedBody(msgspec.Struct, frozen=True):
     ids: tuple[Uuid, ...] = ()
 
 
+class _FoundBody(msgspec.Struct, frozen=True):
+    appended: _AppendedBody | None = None
+
+
 class _ErrorBody(msgspec.Struct, frozen=True):
     code: str
     message: str = ""
-    stream: str | None = None
-    expected: int | None = None
-    actual: int | None = None
+
+
+# What a code promises besides, in the order that the error's class takes it.
+
+
+class _WrongVersion(msgspec.Struct, frozen=True):
+    stream: str
+    expected: int
+    actual: int
+
+
+class _Failed(msgspec.Struct, frozen=True):
+    condition: Number
+    position: Number
+
+
+class _TooWide(msgspec.Struct, frozen=True):
+    condition: Number
+    examined: Number
+
+
+class _Moved(msgspec.Struct, frozen=True):
+    cursor: str
+    expected: Number | None
+    actual: Number
+    message: str = ""
+
+
+_DETAILS: dict[str, type[msgspec.Struct]] = {
+    WrongExpectedVersion.code: _WrongVersion,
+    ConditionFailed.code: _Failed,
+    ConditionTooWide.code: _TooWide,
+    CursorMoved.code: _Moved,
+}
 
 
 _decode_any = msgspec.msgpack.Decoder().decode
@@ -302,21 +397,29 @@ def error_of(body: Any) -> RequestError:
     """The exception a native error reply stands for. Raises one of ``MALFORMED``."""
     _check_map(body)
     said = msgspec.convert(body, _ErrorBody)
-    error: RequestError
-    if said.code == WrongExpectedVersion.code:
-        if said.stream is None or said.expected is None or said.actual is None:
-            raise ValueError(f"{said.code} without stream, expected and actual")
-        error = WrongExpectedVersion(said.stream, said.expected, said.actual)
+    kind = REQUEST_ERRORS.get(said.code, Internal)
+    if said.code in _DETAILS:
+        error = kind(*msgspec.structs.astuple(msgspec.convert(body, _DETAILS[said.code])))
     else:
-        error = REQUEST_ERRORS.get(said.code, Internal)(said.message or said.code)
+        error = kind(said.message or said.code)
     error.store_id = body.get("store_id")
     return error
 
 
 def appended_of(reply: Reply) -> Appended:
     """The result in an APPEND's reply. Raises one of ``MALFORMED``."""
-    said = msgspec.convert(reply.body, _AppendedBody)
+    return _appended(msgspec.convert(reply.body, _AppendedBody))
+
+
+def _appended(said: _AppendedBody) -> Appended:
     return Appended(said.first, said.last, said.ids, said.versions, said.duplicate, said.durability)
+
+
+def found_append_of(reply: Reply) -> Appended | None:
+    """The first answer of an append, in the reply to a READ by its append id; None if none is stored
+    under it. Raises one of ``MALFORMED``."""
+    said = msgspec.convert(reply.body, _FoundBody).appended
+    return None if said is None else _appended(said)
 
 
 def read_of(reply: Reply) -> ReadBody:
@@ -343,3 +446,13 @@ def event_of(reply: Reply) -> Event:
 def streams_of(reply: Reply) -> StreamsBody:
     """A STREAMS's reply. Raises one of ``MALFORMED``."""
     return msgspec.convert(reply.body, StreamsBody)
+
+
+def names_of(reply: Reply) -> NamesBody:
+    """A NAMES's reply. Raises one of ``MALFORMED``."""
+    return msgspec.convert(reply.body, NamesBody)
+
+
+def cursors_of(reply: Reply) -> CursorsBody:
+    """A CURSORS's reply. Raises one of ``MALFORMED``."""
+    return msgspec.convert(reply.body, CursorsBody)

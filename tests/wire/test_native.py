@@ -14,13 +14,19 @@ from rewind.wire.native import COMMANDS, with_store_id
 
 pack = msgspec.msgpack.encode
 EVENT = [None, "s", "t", [], {}, b"d"]
+TAGGED = {"tags": ["x"]}
+MANY = {"types": [str(n) for n in range(1_024)]}
+
+
+def conditional(query: list[Any]) -> dict[str, Any]:
+    return {"events": [EVENT], "conditions": [{"fail_if_events_match": query}]}
 
 
 def body_of(command: bytes, body: bytes, **options: Any) -> Any:
     return decode_request([b"i", b"", command, b"1", body], **options).body
 
 
-@pytest.mark.parametrize("command", [b"APPEND", b"READ", b"STREAMS", b"INFO"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_refusal_quotes_a_line_at_most_of_what_it_refuses(command: bytes) -> None:
     for key in ("k" * 1_000_000, "two\nlines", "\N{RIGHT-TO-LEFT OVERRIDE}"):
         refused = body_of(command, pack({"events": [EVENT], key: 1}))
@@ -93,6 +99,46 @@ BROKEN = pack({"events": [[None, "s", "t", [], {"k": {"deep": ["\ufffd"]}}, b"d"
             pack({"events": [EVENT], "expected": {str(n): 0 for n in range(4097)}}),
             "4097",
         ),
+        (b"READ", pack({"query": []}), "query is empty"),
+        (b"READ", pack({"query": {}}), "Expected `array"),
+        (b"READ", pack({"query": [TAGGED, {}]}), r"item is empty.*\$.query\[1\]"),
+        (b"READ", pack({"query": [TAGGED, {"tags": []}]}), r"item is empty.*\$.query\[1\]"),
+        (b"READ", pack({"query": [TAGGED, {"tag": ["x"]}]}), r"`tag` - at `\$.query\[1\]`"),
+        (b"READ", pack({"query": [{"tags": "x"}]}), r"Expected `array`.*\$.query\[0\].tags"),
+        (b"READ", pack({"query": [TAGGED] * 65}), "65 items; at most 64"),
+        (b"READ", pack({"query": [MANY, TAGGED]}), "1025 names in one message; at most 1024"),
+        (
+            b"READ",
+            pack({"query": [TAGGED, {"tags": ["x" * 256]}]}),
+            r"query\[1\]: tag has 256 bytes",
+        ),
+        (b"READ", pack({"query": [{"streams": [""]}]}), r"query\[0\]: stream has 0 bytes"),
+        (b"READ", pack({"query": [TAGGED], "stream": "s"}), "query or stream, not both"),
+        (b"READ", pack({"query": [TAGGED], "prefix": "s"}), "query or prefix, not both"),
+        (b"READ", pack({"query": [TAGGED], "types": ["s"]}), "query or types, not both"),
+        (b"READ", pack({"query": [TAGGED], "tags": ["s"]}), "query or tags, not both"),
+        (b"READ", pack({"append_id": b"x"}), "append_id has 1 bytes"),
+        (b"READ", pack({"append_id": bytes(16), "id": bytes(16)}), "goes alone"),
+        (b"READ", pack({"append_id": bytes(16), "after": 1}), "goes alone"),
+        (b"APPEND", pack(conditional([{}])), r"item is empty.*fail_if_events_match\[0\]"),
+        (b"APPEND", pack([conditional([TAGGED])] * 65), "65 conditions in one message"),
+        (b"APPEND", pack([conditional([MANY]), conditional([TAGGED])]), "1025 names in conditions"),
+        (
+            b"APPEND",
+            pack([{"events": [EVENT], "cursors": {f"c{n}": {"position": 0}}} for n in range(65)]),
+            "65 cursors in one message",
+        ),
+        (b"NAMES", pack({}), "`kind`"),
+        (b"NAMES", pack({"kind": "tags"}), "kind is 'tags': it is type, tag or category"),
+        (b"NAMES", pack({"kind": "tag", "prefix": "x" * 256}), "prefix has 256 bytes"),
+        (b"NAMES", pack({"kind": "tag", "after": "x" * 256}), "after has 256 bytes"),
+        (b"NAMES", pack({"kind": "tag", "limit": 10_001}), "10001"),
+        (b"CURSORS", pack({"limit": -1}), "limit is -1"),
+        (b"CURSORS", pack({"name": ""}), "name has 0 bytes"),
+        (b"CURSORS", pack({"name": "x" * 256}), "name has 256 bytes"),
+        (b"CURSORS", pack({"name": "a\0"}), "control character"),
+        (b"CURSORS", pack({"name": "$a"}), "reserved"),
+        (b"CURSORS", pack({"name": "a", "limit": 1}), "goes alone"),
         (b"STREAMS", pack({"prefix": "x" * 256}), "prefix"),
         (b"STREAMS", pack({"limit": -1}), "limit is -1"),
         (b"STREAMS", pack({"limit": 10_001}), "10001"),
@@ -135,6 +181,21 @@ def test_one_append_refused_leaves_the_others_of_its_message(wrong: Any, words: 
         raise refused
 
 
+def test_what_is_wrong_with_a_condition_refuses_its_append_alone() -> None:
+    appends = body_of(b"APPEND", pack([conditional([TAGGED]), conditional([{}])]))
+    assert isinstance(appends, Appends) and appends.conditions == 1
+    good, refused = appends.parts
+    assert good == body_of(b"APPEND", pack(conditional([TAGGED])))
+    assert isinstance(refused, BadRequest)
+
+
+def test_a_query_may_ask_for_whatever_types_and_tags_are_stored() -> None:
+    (item,) = body_of(
+        b"READ", pack({"query": [{"types": ["", "a\0b"], "tags": ["\0", "\n"]}]})
+    ).query
+    assert (item.types, item.tags) == (("", "a\0b"), ("\0", "\n"))
+
+
 def test_a_message_of_appends_has_the_limits_of_one() -> None:
     assert isinstance(body_of(b"APPEND", pack([{"events": [EVENT]}] * 4_096)), Appends)
     assert isinstance(body_of(b"APPEND", pack([{"events": [EVENT]}] * 4_097)), TooLarge)
@@ -171,7 +232,8 @@ STORE, OTHER = b"\x01" * 16, b"\x02" * 16
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_another_store_refuses_any_request_and_names_both(command: bytes) -> None:
-    body = pack({"events": [EVENT]} if command == b"APPEND" else {})
+    bodies = {b"APPEND": {"events": [EVENT]}, b"NAMES": {"kind": "tag"}}
+    body = pack(bodies.get(command, {}))
     tied = with_store_id(body, STORE)
     assert not isinstance(body_of(command, tied, store_id=STORE), RequestError)
     refused = body_of(command, tied, store_id=OTHER)
