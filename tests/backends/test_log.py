@@ -64,7 +64,7 @@ def make_sample(path: Path, commits: int = 6, index: str = "sqlite") -> Sample:
     scribe = Scribe(store)
     written, ends = [], []
     for n in range(commits):
-        head = store.last()[0]
+        head = store.last().position
         events = [
             {"stream": f"s{n % 2}", "data": b"x" * 40},
             {"stream": "b", "id": bytes([n]) * 16},
@@ -72,7 +72,7 @@ def make_sample(path: Path, commits: int = 6, index: str = "sqlite") -> Sample:
         ]
         append_id = (bytes([n]) * 16, head + 1, head + 3)
         written.append(scribe.write(*events, append_ids=[append_id]))
-        ends.append(store._segments.end()[1])
+        ends.append(store._segments.end.offset)
     store.close()
     return Sample(path, store.store_id, written, ends)
 
@@ -136,15 +136,16 @@ def test_a_cut_commit_is_wholly_absent_wherever_it_was_cut(
 
 
 def settle(sample: Sample) -> list[bytes]:
-    """What opening does with the segments, without making an index each time; the records."""
-    opened = segments.Segments(sample.path / "segments", sample.store_id, create=False)
-    found = []
+    """The records that are left by what opening does with the segments."""
+    return [record for commit in settled(sample.path, sample.store_id) for record in commit.records]
+
+
+def settled(path: Path, store_id: UUID) -> list[segments.StoredCommit]:
+    """The commits that are left by what opening does with the segments, without making an index."""
+    opened = segments.Segments(path / "segments", store_id, create=False)
     try:
-        end, last = segments.SEGMENT_HEADER_BYTES, 0
-        for commit in opened.commits(1, end, 1):
-            found += commit.records
-            end, last = commit.end, commit.last
-        opened.make_ready(end, last + 1)
+        found = list(opened.commits(segments.START))
+        opened.make_ready(found[-1].end if found else segments.START)
     finally:
         opened.close()
     return found
@@ -189,7 +190,7 @@ def test_a_crash_leaves_zeros_that_the_next_commits_are_written_over(
     store.close()
     (segment,) = (copy / "segments").iterdir()
     size = segment.stat().st_size
-    assert size > store._segments.end()[1]
+    assert size > store._segments.end.offset
     with caplog.at_level(logging.WARNING, "rewind"):
         store = open_log(copy)
     assert "cut off" not in caplog.text
@@ -197,7 +198,7 @@ def test_a_crash_leaves_zeros_that_the_next_commits_are_written_over(
     assert segment.stat().st_size == size
     assert read_all(store) == written
     store.close()
-    assert segment.stat().st_size == store._segments.end()[1]
+    assert segment.stat().st_size == store._segments.end.offset
     assert read_and_close(copy) == written
 
 
@@ -207,7 +208,7 @@ def test_what_stands_in_the_zeros_is_an_unfinished_commit(
 ) -> None:
     store = open_log(tmp_path / "store")
     written = Scribe(store).write("a", "b")
-    end = store._segments.end()[1]
+    end = store._segments.end.offset
     copy = crashed(store, tmp_path / "copy")
     store.close()
     (segment,) = (copy / "segments").iterdir()
@@ -231,8 +232,8 @@ def test_only_the_last_segment_has_zeros_and_only_behind_a_small_commit(
 
     def write(size: int) -> None:
         Scribe(store).write({"stream": "s", "data": b"x" * size})
-        segment, end = store._segments.end()
-        ends[f"{segment:020}.log"] = end
+        end = store._segments.end
+        ends[f"{end.segment:020}.log"] = end.offset
 
     for _ in range(4):
         write(600)
@@ -261,7 +262,7 @@ def test_an_end_torn_after_the_index_was_written_is_damage(tmp_path: Path) -> No
         tmp_path / "store", commits=3
     )  # the index is written when the segments are synced
     os.truncate(sample.segments()[0], sample.ends[2] - 1)
-    with pytest.raises(StoreDamaged, match="ends before position"):
+    with pytest.raises(StoreDamaged, match=r"commit 3, at position 9, but .* ends before it"):
         open_log(sample.path)
     assert sample.segments()[0].stat().st_size == sample.ends[2] - 1
 
@@ -280,7 +281,7 @@ def test_data_that_looks_like_a_packet_is_not_taken_for_one(tmp_path: Path) -> N
     packet = sample.segments()[0].read_bytes()[sample.ends[1] :]
     store = open_log(tmp_path / "store")
     first = Scribe(store).write("a")
-    end = store._segments.end()[1]
+    end = store._segments.end.offset
     Scribe(store).write({"stream": "a", "data": packet})
     store.close()
     (segment,) = (tmp_path / "store" / "segments").iterdir()
@@ -498,13 +499,13 @@ def test_opening_replays_only_what_the_index_lacks(
     asked = []
     commits = segments.Segments.commits
 
-    def recorded(self: segments.Segments, *where: int) -> object:
-        asked.append(where)
-        return commits(self, *where)
+    def recorded(self: segments.Segments, end: segments.End) -> object:
+        asked.append(end)
+        return commits(self, end)
 
     monkeypatch.setattr(segments.Segments, "commits", recorded)
     open_log(sample.path, index).close()
-    assert asked == [(1, sample.ends[-1], 19)]
+    assert asked == [segments.End(1, sample.ends[-2], sample.ends[-1], 18, 6)]
 
 
 def remove_a_file(index: Path) -> None:
@@ -570,7 +571,7 @@ def test_segments_that_lost_what_the_index_knows_are_damage(
     (sample.path / "segments").mkdir()
     for name, content in kept.items():
         (sample.path / "segments" / name).write_bytes(content)
-    with pytest.raises(StoreDamaged, match="acknowledged are gone"):
+    with pytest.raises(StoreDamaged, match="commits that were acknowledged are gone"):
         open_log(sample.path, index)
     assert {file.name: file.read_bytes() for file in sample.segments()} == kept
     sample.without_index()  # as the message says
@@ -752,7 +753,7 @@ def test_opening_syncs_what_it_takes_for_stored(
 def test_a_store_that_is_refused_keeps_its_zeros(tmp_path: Path) -> None:
     store = open_log(tmp_path / "store")
     Scribe(store).write("a")
-    end = store._segments.end()[1]
+    end = store._segments.end.offset
     store.settle()
     copy = crashed(store, tmp_path / "copy")
     store.close()

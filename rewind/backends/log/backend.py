@@ -7,17 +7,19 @@
     PATH/index-sqlite/      the same index, where plyvel is not installed
 
     index.py's keys, and    f <last position of a block> -> segment, offset, length
-                            c -> store id, last position, segment, offset: how far the index reaches
+                            c -> store id, 2, and how far the index reaches, as an End (segments.py)
 
 Integers in the index are 8 bytes, big-endian. A commit is durable when its packets are synced. Its
 index entries follow, when it is settled or before the index is next asked, in one atomic write that
 is not synced and says how far the index reaches; so after a crash the index may lack the last
-commits, and opening replays them. Copying ``segments/`` and ``rewind.json`` copies the store.
+commits, and opening replays them. The 2 is the format of the index; one of an earlier release, whose
+entry c is shorter, is built anew. Copying ``segments/`` and ``rewind.json`` copies the store.
 
 An index that is missing, broken or another store's is deleted and built from the segments, and a
 warning says so. An index that reaches beyond the segments proves that they have lost acknowledged
-events, and the store is not opened. It proves nothing for the very last commits: a crash may have
-come before their entries were written.
+commits, and the store is not opened: that is looked at before an index of any format is deleted, and
+the last commit that the index knows is read whole. It proves nothing for the commits behind that: a
+crash may have come before their entries were written.
 
 What is read goes through block_backend.py. Next: segments.py.
 """
@@ -28,17 +30,16 @@ import logging
 import shutil
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 from rewind.backends import blocks
 from rewind.backends.block_backend import BlockBackend
 from rewind.backends.contract import AppendId, AppendIds, Commit, by_position
 from rewind.backends.directory import Directory
 from rewind.backends.index import Index, KeyValues, after_prefix, pack_u64
-from rewind.backends.log.segments import SEGMENT_HEADER_BYTES, BlockAddress, Segments
+from rewind.backends.log.segments import START, BlockAddress, End, Segments
 from rewind.backends.opening import default_scheme
 from rewind.errors import Behind, StoreDamaged, StoreError, StoreFailed, StoreNotPermitted
 from rewind.events import Record, decode_event, decode_key, own_id_prefix
@@ -49,7 +50,9 @@ _BLOCK = b"f"
 _BLOCK_STOP = after_prefix(_BLOCK)
 _COVERAGE = b"c"
 _ADDRESS = struct.Struct(">QQQQ")
-_COVERAGE_VALUE = struct.Struct(">16sQQQ")
+_INDEX_FORMAT = 2
+_COVERAGE_VALUE = struct.Struct(">16sQQQQQQ")
+_OLD_COVERAGE_VALUE = struct.Struct(">16sQQQ")  # store id, last position, segment, offset
 
 Entries = Sequence[tuple[bytes, bytes]]
 
@@ -82,18 +85,20 @@ class LogBackend(BlockBackend):
             directory.finish(str(self._segments.file(1)))
             undo.pop_all()
 
-    def _begin_use(self, coverage: _Coverage) -> None:
+    def _begin_use(self, coverage: End) -> None:
         self._index = Index(self._keys, self, own_id_prefix(self.store_id), self._keys.damaged)
         self._check_joints(coverage)
-        self._head = self._number = self._replay(coverage)
+        end = self._replay(coverage)
+        self._segments.make_ready(end)
+        self._head, self._number = end.last, end.number
         self._last_time_ns = 0
         if self._head:
-            last = self._segments.block(self._address_of(self._head)).record(self._head)
+            last = self._segments.block(_address_of(self._keys, self._head)).record(self._head)
             self._last_time_ns = decode_key(last).recorded_at_ns
 
     # --- the index ---
 
-    def _open_index(self, directory: Directory, engine: str) -> tuple[_Keys, _Coverage]:
+    def _open_index(self, directory: Directory, engine: str) -> tuple[_Keys, End]:
         """The index, a new one unless that which exists can be used, and how far it reaches."""
         path = directory.path / f"index-{engine}"
         scratch = directory.scratch() if directory.read_only else None
@@ -110,17 +115,14 @@ class LogBackend(BlockBackend):
         if scratch is not None:
             path = scratch / path.name
         _delete(path)
-        coverage = _Coverage(0, 1, SEGMENT_HEADER_BYTES)
         with ExitStack() as undo:
             keys = _Keys(path, engine, create=True)
             undo.callback(keys.close)
-            keys.write([self._coverage_entry(coverage)])
+            keys.write([self._coverage_entry(START)])
             undo.pop_all()
-        return keys, coverage
+        return keys, START
 
-    def _open_existing(
-        self, path: Path, engine: str, scratch: Path | None
-    ) -> tuple[_Keys, _Coverage]:
+    def _open_existing(self, path: Path, engine: str, scratch: Path | None) -> tuple[_Keys, End]:
         if not path.exists():
             raise StoreDamaged("it is missing")
         with ExitStack() as undo:
@@ -130,54 +132,84 @@ class LogBackend(BlockBackend):
             undo.pop_all()
         return keys, coverage
 
-    def _read_coverage(self, keys: KeyValues) -> _Coverage:
-        value = keys.get(_COVERAGE)
-        if value is None or len(value) != _COVERAGE_VALUE.size:
+    def _read_coverage(self, keys: _Keys) -> End:
+        """How far an index reaches. Raises ``_LostEnd`` when the segments do not reach so far."""
+        value = keys.get(_COVERAGE) or b""
+        if len(value) == _COVERAGE_VALUE.size:
+            store_id, format, *rest = _COVERAGE_VALUE.unpack(value)
+            end = End._make(rest)
+        elif len(value) == _OLD_COVERAGE_VALUE.size:
+            store_id, last, segment, offset = _OLD_COVERAGE_VALUE.unpack(value)
+            format, end = 1, End(segment, offset, offset, last, last)
+        else:
             raise StoreDamaged("it does not say how far it reaches")
-        store_id, *rest = _COVERAGE_VALUE.unpack(value)
-        coverage = _Coverage(*rest)
         if store_id != self.store_id.bytes:
             raise StoreDamaged("it is the index of another store")
-        if self._segments.size(coverage.segment) < coverage.offset:
-            raise _LostEnd(
-                f"{self._segments.file(coverage.segment)} ends before position {coverage.last}, which "
-                "the index knows: events that were acknowledged are gone. Restore the segments from "
-                "a copy, or remove the index beside them to go on without those events"
-            )
-        return coverage
+        if self._segments.size(end.segment) < end.offset:
+            raise self._lost(end, f"{self._segments.file(end.segment)} ends before it")
+        if format == 1 and end.last:
+            end = end._replace(begin=self._last_begin(keys, end))
+        with self._acknowledged(end):
+            self._segments.verify(end)
+        if format != _INDEX_FORMAT:
+            raise StoreDamaged(f"it has the format {format}, and this release's is {_INDEX_FORMAT}")
+        return end
 
-    def _coverage_entry(self, coverage: _Coverage) -> tuple[bytes, bytes]:
-        return _COVERAGE, _COVERAGE_VALUE.pack(self.store_id.bytes, *coverage)
+    def _last_begin(self, keys: _Keys, end: End) -> int:
+        """Where the commit that ends there begins, which an index of format 1 does not say."""
+        address = _address_of(keys, end.last)
+        with self._acknowledged(end):
+            first = self._segments.commit_first(address)
+        address = _address_of(keys, first)
+        with self._acknowledged(end):
+            return self._segments.end_before(address).offset
 
-    def _check_joints(self, coverage: _Coverage) -> None:
+    @contextmanager
+    def _acknowledged(self, end: End) -> Iterator[None]:
+        """Damage of the segments is then no reason to make the index anew, which knows better."""
+        try:
+            yield
+        except StoreDamaged as damage:
+            raise self._lost(end, str(damage)) from damage
+
+    def _lost(self, end: End, why: str) -> _LostEnd:
+        return _LostEnd(
+            f"the index knows commit {end.number}, at position {end.last}, but {why}: commits that were "
+            "acknowledged are gone. Restore the segments from a copy, or remove the index beside them "
+            "to go on without those commits"
+        )
+
+    def _coverage_entry(self, coverage: End) -> tuple[bytes, bytes]:
+        return _COVERAGE, _COVERAGE_VALUE.pack(self.store_id.bytes, _INDEX_FORMAT, *coverage)
+
+    def _check_joints(self, coverage: End) -> None:
         """Raise ``StoreDamaged`` if a segment that the index reaches over is missing.
 
         A block of each segment must end where the next segment begins.
         """
         for segment, following in pairwise(self._segments.firsts):
-            if following <= coverage.segment and self._address_of(following - 1).segment != segment:
+            if (
+                following <= coverage.segment
+                and _address_of(self._keys, following - 1).segment != segment
+            ):
                 raise StoreDamaged(
                     f"a segment is missing between {self._segments.file(segment)} "
                     f"and {self._segments.file(following)}"
                 )
 
-    def _replay(self, coverage: _Coverage) -> int:
-        """Add to the index what it lacks, and make the segments ready for commits. Returns the head."""
+    def _replay(self, end: End) -> End:
+        """Add to the index, which reaches to this end, what it lacks. Returns the end of the segments."""
         pending: list[tuple[bytes, bytes]] = []
-        for commit in self._segments.commits(coverage.segment, coverage.offset, coverage.last + 1):
+        for commit in self._segments.commits(end):
             records = [Record(decode_event(record), record) for record in commit.records]
             pending += self._entries(records, commit.append_ids, commit.addresses)
-            coverage = _Coverage(commit.last, commit.segment, commit.end)
+            end = commit.end
             if len(pending) >= REPLAY_ENTRIES:
-                self._keys.write([*pending, self._coverage_entry(coverage)])
+                self._keys.write([*pending, self._coverage_entry(end)])
                 pending.clear()
         if pending:
-            self._keys.write([*pending, self._coverage_entry(coverage)])
-        in_last = coverage.segment == self._segments.firsts[-1]
-        self._segments.make_ready(
-            coverage.offset if in_last else SEGMENT_HEADER_BYTES, coverage.last + 1
-        )
-        return coverage.last
+            self._keys.write([*pending, self._coverage_entry(end)])
+        return end
 
     def _entries(
         self, records: Sequence[Record], append_ids: AppendIds, addresses: Sequence[BlockAddress]
@@ -196,13 +228,14 @@ class LogBackend(BlockBackend):
         records, append_ids = commit.records, commit.append_ids
         self._keys.settle()
         self._keys.failed = True  # An error here leaves it so: nobody knows what was written.
-        addresses = self._segments.append(records, append_ids)
+        addresses = self._segments.append(commit)
         self._keys.failed = False
-        last = records[-1].event
-        coverage = self._coverage_entry(_Coverage(last.position, *self._segments.end()))
+        coverage = self._coverage_entry(self._segments.end)
         self._keys.write_later(lambda: [*self._entries(records, append_ids, addresses), coverage])
-        self._head, self._last_time_ns = last.position, last.recorded_at_ns
         self._number = commit.number
+        if records:
+            last = records[-1].event
+            self._head, self._last_time_ns = last.position, last.recorded_at_ns
 
     def confirm(self) -> None:
         self._directory.confirm()
@@ -215,42 +248,31 @@ class LogBackend(BlockBackend):
         until = min(until, self._head)
         if after >= until:
             return []
-        position = self._segments.commit_first(self._address_of(after + 1))
+        first = self._segments.commit_first(_address_of(self._keys, after + 1))
+        end = self._segments.end_before(_address_of(self._keys, first))
         append_ids: list[AppendId] = []
-        for commit in self._segments.commits_from(self._address_of(position), position):
+        for commit in self._segments.commits(end):
+            end = commit.end
             append_ids += (row for row in commit.append_ids if after < row[1] and row[2] <= until)
-            if commit.last >= until:
+            if end.last >= until:
                 return by_position(append_ids)
-            position = commit.last + 1
         raise StoreDamaged(
-            f"{self._segments.path} holds no whole commit from position {position} on"
+            f"{self._segments.path} holds no whole commit from position {end.last + 1} on"
         )
 
     def block_at(self, address: bytes) -> blocks.Block:
         """The block at an address."""
-        return self._segments.block(self._decode(address))
+        return self._segments.block(_decode(self._keys, address))
 
     def piece_at(self, address: bytes, offset: int, length: int) -> bytes:
         """Some bytes of the block at an address."""
-        return self._segments.piece(self._decode(address), offset, length)
+        return self._segments.piece(_decode(self._keys, address), offset, length)
 
     def _blocks_ending(self, position: int, backwards: bool) -> Iterator[blocks.Block]:
         middle = _BLOCK + pack_u64(position)
         start, stop = (_BLOCK, middle) if backwards else (middle, _BLOCK_STOP)
         for key, value in self._keys.scan(start, stop, backwards):
-            yield self._segments.block(self._decode(key[1:] + value))
-
-    def _decode(self, address: bytes) -> BlockAddress:
-        try:
-            return BlockAddress._make(_ADDRESS.unpack(address))
-        except struct.error as error:
-            raise self._keys.damaged(f"an address has {len(address)} bytes") from error
-
-    def _address_of(self, position: int) -> BlockAddress:
-        # The key of a block is its last position, so the first one from here on holds this position.
-        for key, value in self._keys.scan(_BLOCK + pack_u64(position), _BLOCK_STOP):
-            return self._decode(key[1:] + value)
-        raise self._keys.damaged(f"position {position} is missing")
+            yield self._segments.block(_decode(self._keys, key[1:] + value))
 
     def check(self) -> Iterator[str]:
         try:
@@ -261,8 +283,8 @@ class LogBackend(BlockBackend):
 
     def _check_segments(self) -> Iterator[str]:
         """Read every packet, and look it up in the index."""
-        coverage = _Coverage(0, 1, SEGMENT_HEADER_BYTES)
-        for commit in self._segments.commits(1, SEGMENT_HEADER_BYTES, 1):
+        end = START
+        for commit in self._segments.commits(end):
             for address in commit.addresses:
                 key, value = _block_entry(_ADDRESS.pack(*address))
                 if self._keys.get(key) != value:
@@ -270,22 +292,29 @@ class LogBackend(BlockBackend):
             for id, first, last in commit.append_ids:
                 if self.appends([id]) != {id: (first, last)}:
                     yield f"the index does not lead to the append at position {first}"
-            coverage = _Coverage(commit.last, commit.segment, commit.end)
-        if coverage.last != self._head:
-            file = self._segments.file(coverage.segment)
-            yield f"{file} is damaged at offset {coverage.offset}: no whole commit begins here"
+            end = commit.end
+        if (end.last, end.number) != (self._head, self._number):
+            file = self._segments.file(end.segment)
+            yield f"{file} is damaged at offset {end.offset}: no whole commit begins here"
 
     def close(self) -> None:
         with closing(self._directory), closing(self._segments):
             self._keys.close()
 
 
-class _Coverage(NamedTuple):
-    """How far an index reaches: the last position it knows, and where in which segment that ends."""
+def _address_of(keys: _Keys, position: int) -> BlockAddress:
+    """The address of the block that holds this position."""
+    # The key of a block is its last position, so the first one from here on holds this position.
+    for key, value in keys.scan(_BLOCK + pack_u64(position), _BLOCK_STOP):
+        return _decode(keys, key[1:] + value)
+    raise keys.damaged(f"position {position} is missing")
 
-    last: int
-    segment: int
-    offset: int
+
+def _decode(keys: _Keys, address: bytes) -> BlockAddress:
+    try:
+        return BlockAddress._make(_ADDRESS.unpack(address))
+    except struct.error as error:
+        raise keys.damaged(f"an address has {len(address)} bytes") from error
 
 
 def _block_entry(address: bytes) -> tuple[bytes, bytes]:

@@ -12,24 +12,35 @@
     packet    "Rwnd" | flags u32 | payload bytes u32 | append ids u32
               | first u64 | last u64                  positions in this packet
               | commit first u64 | commit last u64    positions in the whole commit
-              | payload crc32 u32 | header crc32 u32  the second is of the 52 bytes before it
+              | payload crc32 u32 | crc32 u32         the second is of the 52 bytes before it
+              | number u64 | marks bytes u32          number of the commit; part of the payload
+              | crc32 u32                             of the 52 bytes and these 12
               | payload
 
               header: all of it but the payload
 
-    payload   block (blocks.py) | (append id 16, first u64, last u64) x append ids
+    payload   block (blocks.py) | (append id 16, first u64, last u64) x append ids | marks
+
+    marks     msgpack map: name -> new value, or nil where the mark is deleted
 
 Integers are little-endian. A commit is one or more packets in one segment, and it is whole when its
-packets reach from its first to its last position; its append ids are in the last one. Flags are 0,
-and a reader refuses any other value.
+packets reach from its first to its last position; its append ids and marks are in the last one. A
+commit of marks alone is one packet without a block: its first position is the next one of the store,
+its last the one before that, and only its number tells it from its neighbours.
 
-Both checksums of a packet start from the segment's random salt, which never leaves the store. So a
+Flags are 1. Earlier releases wrote packets of flags 0, which lack the two lines from the number to its
+checksum; such a commit has the number of its last position. Any other value is a newer release's, and
+is refused, as earlier releases refuse 1: so each packet says itself of which format it is.
+
+The checksums of a packet start from the segment's random salt, which never leaves the store. So a
 client cannot send data that would pass for a packet when a damaged segment is searched for one.
 
 A commit is one write and one fdatasync. A segment's header and name are synced before its first
 packet is written. What is left of a commit that was never finished is therefore always at the end
 of the last segment, with nothing after it: that is cut off. Anything else that does not fit is
 damage to acknowledged events, and is refused without changing a byte.
+
+A new segment is begun by a commit that has events, since their first position is its name.
 
 Zeros may follow the last commit. A small commit writes them for those that come after it, because a
 sync that has no new size of the file to note down takes two thirds of the time. They are cut off
@@ -47,7 +58,7 @@ import os
 import re
 import secrets
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -55,11 +66,12 @@ from typing import BinaryIO, NamedTuple
 from uuid import UUID
 from zlib import crc32
 
+import msgspec
+
 from rewind.backends import blocks
-from rewind.backends.contract import AppendIds
+from rewind.backends.contract import AppendIds, Commit
 from rewind.backends.directory import FILE_MODE, create_directory, sync_directory, translate
 from rewind.errors import StoreDamaged, StoreFailed, StoreForeign
-from rewind.events import Record
 
 SEGMENT_BYTES = 64 * 1024 * 1024  # It is copied or searched in a second; 16,000 are a terabyte.
 OPEN_FILES_MAX = 64  # More segments are not kept open for reading: 1,024 files is a usual limit.
@@ -69,15 +81,23 @@ READ_AHEAD_BYTES = 1024 * 1024  # A segment that is read through is read in such
 
 _SEGMENT_MAGIC = b"Rewind segment 1"
 _SEGMENT_HEADER = struct.Struct("<16s16sQII")
-_PACKET_MAGIC = b"Rwnd"
-_PACKET_HEADER = struct.Struct("<4sIIIQQQQII")
-_APPEND_ID = struct.Struct("<16sQQ")
 _CRC = struct.Struct("<I")
+_PACKET_MAGIC = b"Rwnd"
+_PACKET = struct.Struct("<4sIIIQQQQI")
+_NUMBERED = 1  # the flags of a packet whose header says the commit's number
+_NUMBER = struct.Struct("<QI")
+_OLD_HEADER_BYTES = _PACKET.size + _CRC.size
+_HEADER_BYTES = _OLD_HEADER_BYTES + _NUMBER.size + _CRC.size
+_APPEND_ID = struct.Struct("<16sQQ")
 
 SEGMENT_HEADER_BYTES = _SEGMENT_HEADER.size
 """The offset of the first packet of a segment."""
 
+
 log = logging.getLogger("rewind")
+
+_encode_marks = msgspec.msgpack.Encoder().encode
+_decode_marks = msgspec.msgpack.Decoder(dict[str, bytes | None]).decode
 
 
 class BlockAddress(NamedTuple):
@@ -92,19 +112,40 @@ class BlockAddress(NamedTuple):
     length: int
 
 
-class StoredCommit(NamedTuple):
-    """A commit that was read back. It ends before the offset ``end`` of its segment."""
+class End(NamedTuple):
+    """Where a commit ends, and what the store is there.
+
+    ``segment``: the first position of its segment. ``begin`` and ``offset``: where it begins in that
+    file, and the first byte behind it; where no commit is yet, both are where one may begin. ``last``:
+    the head. ``number``: the commit's.
+    """
 
     segment: int
-    end: int
+    begin: int
+    offset: int
     last: int
+    number: int
+
+
+#: The end that an empty store has.
+START = End(1, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES, 0, 0)
+
+
+class StoredCommit(NamedTuple):
+    """A commit that was read back."""
+
+    end: End
     addresses: list[BlockAddress]
     records: list[bytes]
     append_ids: AppendIds
+    marks: dict[str, bytes | None]
 
 
 class _PacketHeader(NamedTuple):
-    """The header of a packet, without its magic bytes and its own checksum."""
+    """The header of a packet, without its magic bytes and its checksums.
+
+    One of an earlier release has the ``number`` 0.
+    """
 
     flags: int
     length: int
@@ -114,6 +155,20 @@ class _PacketHeader(NamedTuple):
     commit_first: int
     commit_last: int
     payload_crc: int
+    number: int = 0
+    marks_length: int = 0
+
+    def follows(self, end: End) -> bool:
+        """Whether its commit may be the one after that which ends there."""
+        number = (
+            self.number or self.commit_first
+        )  # An event of an earlier release counts as a commit.
+        return self.commit_first == end.last + 1 and number == end.number + 1
+
+    def end_before(self, segment: int, offset: int) -> End:
+        """The end of the commit before its own, which begins at an offset of a segment."""
+        last = self.commit_first - 1
+        return End(segment, offset, offset, last, self.number - 1 if self.flags else last)
 
 
 class Segments:
@@ -128,9 +183,10 @@ class Segments:
         self._store_id = store_id
         self._readers: dict[int, int] = {}  # segment -> file descriptor, oldest first
         self._writer = -1
-        # The last segment: its salt, the end of its last commit, and the end of its file. Zeros may
-        # lie between the two ends.
-        self._salt = self._end = self._size = 0
+        #: Where the next commit goes, unless a new segment is begun for it.
+        self.end = START
+        # The last segment: its salt and the end of its file. Zeros may lie behind its last commit.
+        self._salt = self._size = 0
         # True while a commit is written, and for good if that fails: nobody knows what it has left.
         self._broken = False
         try:
@@ -142,7 +198,7 @@ class Segments:
             if create and not self.firsts:
                 with ExitStack() as undo:
                     undo.callback(self.release)
-                    self._write_segment_header(1)
+                    self._begin_segment(START)
                     undo.pop_all()
         except FileNotFoundError as error:
             raise StoreDamaged(f"{path} is missing") from error
@@ -166,7 +222,7 @@ class Segments:
 
     # --- writing ---
 
-    def append(self, records: Sequence[Record], append_ids: AppendIds) -> list[BlockAddress]:
+    def append(self, commit: Commit) -> list[BlockAddress]:
         """Write and sync one commit. Returns the addresses of its blocks.
 
         After an error this must not be called again.
@@ -174,72 +230,81 @@ class Segments:
         assert not self._broken, "no second write after one that failed"
         self._broken = True
         try:
-            if self._end >= SEGMENT_BYTES:
-                self._roll(records[0].event.position)
-            written, addresses = self._packets(records, append_ids)
-            end = self._end + len(written)
-            if end > self._size and len(written) <= SMALL_COMMIT_BYTES:
+            if commit.records and self.end.offset >= SEGMENT_BYTES:
+                self._roll()
+            written, addresses = self._packets(commit)
+            segment, _, begin, last, _ = self.end
+            offset = begin + len(written)
+            if offset > self._size and len(written) <= SMALL_COMMIT_BYTES:
                 written += bytes(ZEROS_BYTES)
-            if os.pwrite(self._writer, written, self._end) != len(written):
-                raise StoreFailed(f"a write to {self.file(self.firsts[-1])} was cut short")
+            if os.pwrite(self._writer, written, begin) != len(written):
+                raise StoreFailed(f"a write to {self.file(segment)} was cut short")
             os.fdatasync(self._writer)
         except OSError as error:
             raise translate(error, f"cannot write {self.file(self.firsts[-1])}") from error
-        self._size = max(self._size, self._end + len(written))
-        self._end = end
+        self._size = max(self._size, begin + len(written))
+        self.end = End(segment, begin, offset, last + len(commit.records), commit.number)
         self._broken = False
         return addresses
 
-    def end(self) -> tuple[int, int]:
-        """Segment and offset where the next commit goes, unless a new segment is begun for it."""
-        return self.firsts[-1], self._end
-
-    def _packets(
-        self, records: Sequence[Record], append_ids: AppendIds
-    ) -> tuple[bytes, list[BlockAddress]]:
-        commit = records[0].event.position, records[-1].event.position
-        runs = list(blocks.split(records))
+    def _packets(self, commit: Commit) -> tuple[bytes, list[BlockAddress]]:
+        number, after, records = commit.number, commit.after, commit.records
+        segment, _, begin, _, _ = self.end
+        positions = after + 1, after + len(records)  # of the whole commit
+        marks = _encode_marks(commit.marks) if commit.marks else b""
         parts: list[bytes] = []
         addresses = []
-        offset = self._end
-        for run in runs:
-            block = blocks.encode(run)
-            ids = append_ids if run is runs[-1] else ()
-            payload = block + b"".join(_APPEND_ID.pack(*row) for row in ids)
-            header = self._packet_header(run, commit, payload, len(ids))
-            addresses.append(
-                BlockAddress(
-                    run[-1].event.position, self.firsts[-1], offset + len(header), len(block)
+        offset, first = begin, after + 1
+        for run in blocks.split(records) if records else ((),):
+            last = first + len(run) - 1
+            payload = block = blocks.encode(run) if run else b""
+            id_count = marks_length = 0
+            if last == positions[1]:
+                id_count, marks_length = len(commit.append_ids), len(marks)
+                payload = b"".join(
+                    (block, *(_APPEND_ID.pack(*row) for row in commit.append_ids), marks)
                 )
+            packet = _PACKET.pack(
+                _PACKET_MAGIC,
+                _NUMBERED,
+                len(payload),
+                id_count,
+                first,
+                last,
+                *positions,
+                crc32(payload, self._salt),
             )
-            parts += (header, payload)
-            offset += len(header) + len(payload)
+            checksum = crc32(packet, self._salt)
+            more = _NUMBER.pack(number, marks_length)
+            parts += (
+                packet,
+                _CRC.pack(checksum),
+                more,
+                _CRC.pack(crc32(more, checksum)),
+                payload,
+            )
+            offset += _HEADER_BYTES
+            if run:
+                addresses.append(BlockAddress(last, segment, offset, len(block)))
+            offset += len(payload)
+            first = last + 1
         packets = b"".join(parts)
-        assert offset - self._end == len(packets), "the addresses are those of the packets"
+        assert offset - begin == len(packets), "the addresses are those of the packets"
         return packets, addresses
 
-    def _packet_header(
-        self, run: Sequence[Record], commit: tuple[int, int], payload: bytes, id_count: int
-    ) -> bytes:
-        positions = (run[0].event.position, run[-1].event.position, *commit)
-        payload_crc = crc32(payload, self._salt)
-        header = _PACKET_HEADER.pack(
-            _PACKET_MAGIC, 0, len(payload), id_count, *positions, payload_crc, 0
-        )[:-4]
-        return header + _CRC.pack(crc32(header, self._salt))
-
-    def _roll(self, first: int) -> None:
+    def _roll(self) -> None:
         # A segment that another one follows ends with its last commit.
         self._cut_zeros()
         os.fsync(self._writer)
-        if os.fstat(self._writer).st_size != self._end:
+        if os.fstat(self._writer).st_size != self.end.offset:
             raise StoreFailed(f"{self.file(self.firsts[-1])} was written to by somebody else")
         writer, self._writer = self._writer, -1
         os.close(writer)
-        self._write_segment_header(first)
+        self._begin_segment(_begin_of(self.end.last + 1, self.end))
 
-    def _write_segment_header(self, first: int) -> None:
+    def _begin_segment(self, end: End) -> None:
         """Begin a segment, durably, so that a packet in it can never be without its header."""
+        first = end.segment
         salt = secrets.randbits(32)
         header = _SEGMENT_HEADER.pack(_SEGMENT_MAGIC, self._store_id.bytes, first, salt, 0)[:-4]
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
@@ -250,7 +315,7 @@ class Segments:
         sync_directory(self.path)
         if not self.firsts or self.firsts[-1] != first:
             self.firsts.append(first)
-        self._salt, self._end, self._size = salt, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES
+        self.end, self._salt, self._size = end, salt, SEGMENT_HEADER_BYTES
 
     # --- reading one block ---
 
@@ -303,98 +368,127 @@ class Segments:
 
     # --- reading through ---
 
-    def commits_from(self, address: BlockAddress, position: int) -> Iterator[StoredCommit]:
-        """The commits from ``position`` on, where one begins with the block at an address."""
-        return self.commits(address.segment, address.offset - _PACKET_HEADER.size, position)
-
-    def commit_first(self, address: BlockAddress) -> int:
-        """The first position of the commit that the block at an address is part of."""
-        try:
-            with self._open(address.segment) as file:
-                salt = self._read_segment_header(file, address.segment)
-                file.seek(address.offset - _PACKET_HEADER.size)
-                header = _parse_packet_header(file.read(_PACKET_HEADER.size), salt)
-        except OSError as error:
-            raise translate(error, f"cannot read {self.file(address.segment)}") from error
-        if header is None or header.last != address.last:
-            raise self._damaged(address.segment, address.offset, "no packet has this block")
-        return header.commit_first
-
-    def commits(self, segment: int, offset: int, position: int) -> Iterator[StoredCommit]:
-        """The commits from this offset on, of which the first must begin at ``position``.
+    def commits(self, end: End) -> Iterator[StoredCommit]:
+        """The commits behind the one that ends there, in order.
 
         Ends where the last segment has no further whole commit; ``make_ready`` decides whether that
         is damage. Raises ``StoreDamaged`` where an earlier segment has none before its end.
         """
-        firsts = self.firsts[self.firsts.index(segment) :]
-        for first, following in pairwise((*firsts, 0)):
-            for commit in self._commits_of(first, offset, position):
+        firsts = self.firsts[self.firsts.index(end.segment) :]
+        for segment, following in pairwise((*firsts, 0)):
+            for commit in self._commits_of(end):
                 yield commit
-                offset, position = commit.end, commit.last + 1
-            if following and offset != self.size(first):
-                raise self._damaged(first, offset, "no whole commit begins here")
-            if following and position != following:
-                raise self._damaged(first, offset, f"position {position} is missing after it")
-            offset = SEGMENT_HEADER_BYTES
+                end = commit.end
+            if following and end.offset != self.size(segment):
+                raise self._damaged(segment, end.offset, "no whole commit begins here")
+            if following and end.last + 1 != following:
+                raise self._damaged(
+                    segment, end.offset, f"position {end.last + 1} is missing after it"
+                )
+            end = _begin_of(following, end)
 
-    def _commits_of(self, segment: int, offset: int, position: int) -> Iterator[StoredCommit]:
+    def _commits_of(self, end: End) -> Iterator[StoredCommit]:
+        segment = end.segment
         if segment == self.firsts[-1] and self.size(segment) <= SEGMENT_HEADER_BYTES:
             return  # Half a header, perhaps: no commit was ever written to it.
         try:
             with self._open(segment) as file:
                 salt = self._read_segment_header(file, segment)
-                file.seek(offset)
-                while commit := self._read_commit(file, salt, segment, position):
+                file.seek(end.offset)
+                while commit := self._read_commit(file, salt, end):
                     yield commit
-                    position = commit.last + 1
+                    end = commit.end
         except OSError as error:
             raise translate(error, f"cannot read {self.file(segment)}") from error
 
-    def _read_commit(
-        self, file: BinaryIO, salt: int, segment: int, position: int
-    ) -> StoredCommit | None:
-        """The commit that begins here with ``position``; None unless it is whole."""
+    def commit_first(self, address: BlockAddress) -> int:
+        """The first position of the commit that the block at an address is part of."""
+        return self._packet_of(address)[1].commit_first
+
+    def end_before(self, address: BlockAddress) -> End:
+        """The end of the commit in front of one that begins with the block at an address."""
+        offset, header = self._packet_of(address)
+        return header.end_before(address.segment, offset)
+
+    def _packet_of(self, address: BlockAddress) -> tuple[int, _PacketHeader]:
+        """The packet that has the block at an address: its offset, its header."""
+        try:
+            with self._open(address.segment) as file:
+                salt = self._read_segment_header(file, address.segment)
+                for size in (_HEADER_BYTES, _OLD_HEADER_BYTES):
+                    file.seek(address.offset - size)
+                    header = _read_packet_header(file, salt)
+                    if header and (file.tell(), header.last) == (address.offset, address.last):
+                        return address.offset - size, header
+        except OSError as error:
+            raise translate(error, f"cannot read {self.file(address.segment)}") from error
+        raise self._damaged(address.segment, address.offset, "no packet has this block")
+
+    def verify(self, end: End) -> None:
+        """Raise ``StoreDamaged`` unless a whole commit ends there, or none is there yet."""
+        if end.begin == end.offset:
+            return
+        try:
+            with self._open(end.segment) as file:
+                salt = self._read_segment_header(file, end.segment)
+                file.seek(end.begin)
+                header = _read_packet_header(file, salt)
+                file.seek(end.begin)
+                before = header and header.end_before(end.segment, end.begin)
+                commit = before and self._read_commit(file, salt, before)
+        except OSError as error:
+            raise translate(error, f"cannot read {self.file(end.segment)}") from error
+        if not commit or commit.end != end:
+            raise self._damaged(end.segment, end.begin, f"no whole commit {end.number} begins here")
+
+    def _read_commit(self, file: BinaryIO, salt: int, before: End) -> StoredCommit | None:
+        """The commit that begins here, after the end of the one before; None unless it is whole."""
+        segment, _, begin, last, _ = before
         addresses: list[BlockAddress] = []
         records: list[bytes] = []
-        commit_last = 0
-        expected = position
+        commit_last = -1
         while True:
-            offset = file.tell()
-            header = _parse_packet_header(file.read(_PACKET_HEADER.size), salt)
-            if header is None or header.first != expected or header.commit_first != position:
+            header = _read_packet_header(file, salt)
+            if header is None or header.first != last + 1 or header.commit_first != before.last + 1:
                 return None
-            if header.flags:
+            if header.flags not in (0, _NUMBERED):
                 raise StoreForeign(f"{self.file(segment)} was written by a newer Rewind")
-            payload = _read_payload(file, header, salt)
-            if payload is None or header.commit_last != (commit_last or header.commit_last):
+            if not header.follows(before) or commit_last not in (-1, header.commit_last):
                 return None
-            commit_last = header.commit_last
-            length = len(payload) - _APPEND_ID.size * header.id_count
-            addresses.append(
-                BlockAddress(header.last, segment, offset + _PACKET_HEADER.size, length)
-            )
-            records += blocks.decode(payload[:length], header.last).records()
-            expected = header.last + 1
-            if header.last == commit_last:
-                ids = list(_APPEND_ID.iter_unpack(payload[length:]))
-                return StoredCommit(segment, file.tell(), header.last, addresses, records, ids)
+            offset = file.tell()
+            payload = _read_payload(file, header, salt)
+            if payload is None:
+                return None
+            last, commit_last = header.last, header.commit_last
+            ids_end = len(payload) - header.marks_length
+            length = ids_end - _APPEND_ID.size * header.id_count
+            if length:
+                addresses.append(BlockAddress(last, segment, offset, length))
+                records += blocks.decode(payload[:length], last).records()
+            if last == commit_last:
+                ids = list(_APPEND_ID.iter_unpack(payload[length:ids_end]))
+                marks = _decode_marks(payload[ids_end:]) if header.marks_length else {}
+                end = End(segment, begin, file.tell(), last, header.number or last)
+                return StoredCommit(end, addresses, records, ids, marks)
 
-    def make_ready(self, offset: int, position: int) -> None:
-        """Make the last segment, whose last whole commit ends at ``offset``, ready for ``position``.
+    def make_ready(self, end: End) -> None:
+        """Make the last segment ready for the commit after the last whole one, which ends there.
 
         Cuts off what a commit that was never finished has left. Raises ``StoreDamaged``, and changes
         nothing, when a later commit stands after that: then the commit between had been finished.
         """
         segment = self.firsts[-1]
+        if segment != end.segment:
+            end = _begin_of(segment, end)
         size = self.size(segment)
         try:
             if size <= SEGMENT_HEADER_BYTES and not self._has_segment_header(segment):
                 if self._read_only:
                     return
                 log.warning("%s: made its torn header anew (%d bytes)", self.file(segment), size)
-                self._write_segment_header(segment)
+                self._begin_segment(end)
                 return
-            self._make_ready(segment, offset, size, position)
+            self._make_ready(end, size)
         except OSError as error:
             raise translate(error, f"cannot repair {self.file(segment)}") from error
 
@@ -406,10 +500,11 @@ class Segments:
             return False
         return True
 
-    def _make_ready(self, segment: int, offset: int, size: int, position: int) -> None:
+    def _make_ready(self, end: End, size: int) -> None:
+        segment, _, offset, last, number = end
         with self._open(segment) as file:
             self._salt = self._read_segment_header(file, segment)
-            if size > offset and (later := self._later_commit(file, offset, position)):
+            if size > offset and (later := self._later_commit(file, end)):
                 raise self._damaged(
                     segment, offset, f"no whole commit, but a later one at offset {later}"
                 )
@@ -419,10 +514,11 @@ class Segments:
             self._writer = os.open(self.file(segment), os.O_RDWR | os.O_CLOEXEC)
         if rest := len(os.pread(self._writer, size - offset, offset).rstrip(b"\0")):
             log.warning(
-                "%s: cut off %d bytes of an unfinished commit after position %d",
+                "%s: cut off %d bytes of an unfinished commit after position %d, commit %d",
                 self.file(segment),
                 rest,
-                position - 1,
+                last,
+                number,
             )
             os.ftruncate(self._writer, offset)
             os.fsync(self._writer)
@@ -430,20 +526,22 @@ class Segments:
         # What is taken for stored from now on may have been written by a daemon that was killed
         # before its sync.
         os.fdatasync(self._writer)
-        self._end, self._size = offset, max(size, offset)
+        self.end, self._size = end, max(size, offset)
 
-    def _later_commit(self, file: BinaryIO, start: int, position: int) -> int | None:
-        """The offset of a packet after ``start`` whose commit begins after ``position``, if any.
+    def _later_commit(self, file: BinaryIO, end: End) -> int | None:
+        """The offset of a packet behind this end that is of a later commit than the next one, if any.
 
-        The header is enough: it was written only after the commit at ``position`` had been synced.
+        The header is enough: it was written only after the commit in front of it had been synced.
         """
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            offset = content.find(_PACKET_MAGIC, start)
+            offset = content.find(_PACKET_MAGIC, end.offset)
             while offset >= 0:
-                header = _parse_packet_header(
-                    content[offset : offset + _PACKET_HEADER.size], self._salt
-                )
-                if header is not None and header.commit_first > position:
+                content.seek(offset)
+                header = _read_packet_header(content, self._salt)
+                # Commits without events have the same positions; an earlier release's have no number.
+                if header is not None and (
+                    header.commit_first > end.last + 1 or header.number > end.number + 1
+                ):
                     return offset
                 offset = content.find(_PACKET_MAGIC, offset + 1)
         return None
@@ -452,9 +550,9 @@ class Segments:
         return StoreDamaged(f"{self.file(segment)} is damaged at offset {offset}: {what}")
 
     def _cut_zeros(self) -> None:
-        if self._writer >= 0 and self._size > self._end:
-            os.ftruncate(self._writer, self._end)
-            self._size = self._end
+        if self._writer >= 0 and self._size > self.end.offset:
+            os.ftruncate(self._writer, self.end.offset)
+            self._size = self.end.offset
 
     def close(self) -> None:
         """Close the files, cut back to their last commit unless a write has failed.
@@ -480,14 +578,27 @@ class Segments:
                     each.callback(os.close, descriptor)
 
 
-def _parse_packet_header(header: bytes, salt: int) -> _PacketHeader | None:
-    """The header of a packet; None if these bytes are none."""
-    if len(header) < _PACKET_HEADER.size:
+def _begin_of(segment: int, end: End) -> End:
+    """The end of the same commit, as a segment that is begun after it has it."""
+    return End(segment, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES, end.last, end.number)
+
+
+def _read_packet_header(file: BinaryIO | mmap.mmap, salt: int) -> _PacketHeader | None:
+    """The header of a packet, which is read; None if these bytes are none."""
+    header = file.read(_OLD_HEADER_BYTES)
+    if len(header) < _OLD_HEADER_BYTES:
         return None
-    magic, *fields, checksum = _PACKET_HEADER.unpack(header)
-    if magic != _PACKET_MAGIC or crc32(header[:-4], salt) != checksum:
+    magic, *fields = _PACKET.unpack_from(header)
+    checksum = crc32(header[: _PACKET.size], salt)
+    if magic != _PACKET_MAGIC or header[_PACKET.size :] != _CRC.pack(checksum):
         return None
-    return _PacketHeader(*fields)
+    if fields[0] != _NUMBERED:
+        return _PacketHeader(*fields)
+    more = file.read(_NUMBER.size + _CRC.size)
+    number = more[: _NUMBER.size]
+    if more[_NUMBER.size :] != _CRC.pack(crc32(number, checksum)):
+        return None
+    return _PacketHeader(*fields, *_NUMBER.unpack(number))
 
 
 def _read_payload(file: BinaryIO, header: _PacketHeader, salt: int) -> bytes | None:
