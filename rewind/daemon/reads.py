@@ -4,7 +4,7 @@ Requests of one connection take effect in the order sent. So whatever comes behi
 not had its turn queues behind it, appends too; a connection without a queue has its appends
 committed as they arrive. The connections with a queue take turns, a bounded piece of work each, and
 only while their reader takes what it is sent. A READ with ``wait_ms`` that finds nothing is kept
-aside until a commit may have brought it something, or its time is up. Each connection has a share of
+aside until a commit has brought it something, or its time is up (waiting.py). Each connection has a share of
 the places for these. When places are short, the reads whose connection has ended are answered: should
 somebody be there after all, an early answer does no harm, and otherwise ZeroMQ says that nobody is.
 
@@ -25,6 +25,7 @@ import msgspec
 from rewind import answers
 from rewind.answers import About
 from rewind.daemon.notices import Notices
+from rewind.daemon.waiting import Waiting, WaitingRead
 from rewind.errors import Overloaded, RequestError, ShuttingDown, StoreDamaged
 from rewind.events import Append, Record
 from rewind.store import Store
@@ -61,18 +62,6 @@ class Recipients(Protocol):
 
     def connected(self, connection: int | None) -> bool:
         """Whether this connection is known and open."""
-
-
-class WaitingRead(msgspec.Struct):
-    """A READ that has found nothing and waits for events until ``deadline_s`` (monotonic).
-
-    ``connection``: the number of the one it came over; None where that is not known.
-    """
-
-    request: Request
-    read: Read
-    deadline_s: float
-    connection: int | None
 
 
 class GorewindAnswer(msgspec.Struct):
@@ -125,8 +114,7 @@ class Reads:
         self.queues: dict[bytes, Queue] = {}
         self._rotation: deque[bytes] = deque()
         self._carried: list[Request] = []
-        self._waiting: list[WaitingRead] = []
-        self._waiting_each: dict[bytes, int] = {}  # By peer; whose is 0 is not in it.
+        self._waiting = Waiting()
         self._departed_s = -math.inf
         self._ending = False
         #: True when no peer with a queue takes anything; then the poll sleeps instead of spinning.
@@ -171,10 +159,11 @@ class Reads:
 
     def due_s(self) -> float | None:
         """When ``wake`` or ``serve`` wants to be called; None: when something has happened."""
-        due = [waiting.deadline_s for waiting in self._waiting]
+        due_s = self._waiting.due_s()
         if self._rotation or self._peers.blocked:
-            due.append(self._clock() + self._retry_s)
-        return min(due) if due else None
+            retry_s = self._clock() + self._retry_s
+            due_s = retry_s if due_s is None else min(due_s, retry_s)
+        return due_s
 
     def _queue_of(self, peer: bytes) -> Queue:
         queue = self.queues.get(peer)
@@ -223,7 +212,7 @@ class Reads:
             if isinstance(entry, GorewindAnswer):
                 self._send_piece(queue, entry)
             elif isinstance(entry, WaitingRead):
-                self._read(request, entry.read, entry.deadline_s, entry.connection)
+                self._read(request, entry.further(), entry.deadline_s, entry.connection)
             else:
                 self._answer(queue, request)
         except RequestError as refused:
@@ -258,8 +247,8 @@ class Reads:
         if queue is not None:
             queue.entries.clear()
             queue.size = 0
-        if self._waiting_each.pop(peer, 0):
-            self._waiting = [each for each in self._waiting if each.request.peer != peer]
+        if self._waiting.count_of(peer):
+            self._waiting.take_where(lambda waiting: waiting.request.peer == peer)
 
     # Reads that wait
 
@@ -274,9 +263,7 @@ class Reads:
             return
         peer = request.peer
         self._check_places(peer)
-        further = msgspec.structs.replace(read, after=page.next)
-        self._waiting.append(WaitingRead(request, further, deadline_s, connection))
-        self._waiting_each[peer] = self._waiting_each.get(peer, 0) + 1
+        self._waiting.add(WaitingRead(request, read, page.next, deadline_s, connection))
 
     def _check_places(self, peer: bytes) -> None:
         """Raise ``Overloaded`` unless there is a place for one more waiting read of this peer."""
@@ -287,7 +274,7 @@ class Reads:
 
     def _no_place(self, peer: bytes) -> str:
         """Whose waiting reads are as many as may be; empty if there is a place."""
-        if self._waiting_each.get(peer, 0) >= native.WAITING_READS_EACH_MAX:
+        if self._waiting.count_of(peer) >= native.WAITING_READS_EACH_MAX:
             return f"{native.WAITING_READS_EACH_MAX} reads of this connection"
         if len(self._waiting) >= native.WAITING_READS_MAX:
             return f"{native.WAITING_READS_MAX} reads"
@@ -299,38 +286,21 @@ class Reads:
         if now_s < self._departed_s + DEPARTED_S:
             return
         self._departed_s = now_s
-        still_waiting = []
-        for waiting in self._waiting:
-            if self._peers.connected(waiting.connection):
-                still_waiting.append(waiting)
-            else:
-                waiting.deadline_s = now_s
-                self._put_in_front(waiting)
-        self._waiting = still_waiting
+        connected = self._peers.connected
+        for waiting in self._waiting.take_where(lambda read: not connected(read.connection)):
+            waiting.deadline_s = now_s
+            self._put_in_front(waiting)
 
     def wake(self, records: Sequence[Record]) -> None:
-        """Give a turn to the waiting reads whose time is up or that these records may concern."""
-        if not self._waiting:
-            return
-        now_s = self._clock()
-        streams = {record.event.stream for record in records}
-        still_waiting = []
-        for waiting in self._waiting:
-            stream = waiting.read.stream
-            concerned = streams and (stream is None or stream in streams)
-            if concerned or waiting.deadline_s <= now_s:
+        """Give a turn to the waiting reads whose time is up or that these records concern, which are all
+        that became durable since the last call."""
+        if self._waiting:
+            for waiting in self._waiting.take(records, self._clock()):
                 self._put_in_front(waiting)
-            else:
-                still_waiting.append(waiting)
-        self._waiting = still_waiting
 
     def _put_in_front(self, waiting: WaitingRead) -> None:
         """Queue a read again, in front of what its connection asked for later."""
-        peer = waiting.request.peer
-        self._queue_of(peer).entries.appendleft((waiting, 0))
-        self._waiting_each[peer] -= 1
-        if not self._waiting_each[peer]:
-            del self._waiting_each[peer]
+        self._queue_of(waiting.request.peer).entries.appendleft((waiting, 0))
 
     # gorewind's answers of many messages
 
@@ -366,9 +336,8 @@ class Reads:
     def end_waiting(self) -> None:
         """Give every waiting read its turn, and let no further read wait."""
         self._ending = True
-        for waiting in self._waiting:
+        for waiting in self._waiting.take_where(lambda waiting: True):
             self._put_in_front(waiting)
-        self._waiting.clear()
 
     def refuse_rest(self) -> None:
         """Answer what has not had its turn with ``shutting_down``."""
