@@ -46,6 +46,7 @@ from rewind.wire.messages import (
 from rewind.wire.native import Appends, Read
 
 BATCH_APPENDS_MAX = 1_024  # draining stops at so many, since a larger commit delays its replies
+CONDITION_APPENDS = 16  # a condition counts like so many appends: it may walk through an index
 BATCH_BYTES_MAX = 4 * 1024 * 1024  # a commit of small events stays well below a second
 PART_BYTES = 1_024  # an append in a message of several counts this much besides its bytes: memory
 DROPPED_FRAMES_MAX = 10_000  # a turn drops so many frames that nobody wants, in 10 ms
@@ -273,7 +274,9 @@ class Server:
                 break
             request = decode(frames, event_bytes_max, store_id)
             body, peer, appends = request.body, request.route[0], _append_count(request)
-            request_bytes = sum(map(len, frames)) + PART_BYTES * (appends - 1)
+            request_bytes = sum(map(len, frames))
+            if appends > 1 and isinstance(body, Appends):
+                request_bytes += PART_BYTES * (len(body.parts) - 1)
             if not isinstance(body, BATCHED) or peer in queues or self._peers.saturated(peer):
                 may_wait = isinstance(body, Read) and body.wait_ms
                 connection = self._connections.of(last, "incoming") if may_wait else None
@@ -336,4 +339,7 @@ class Server:
 
 def _append_count(request: Request) -> int:
     """How many appends a request counts towards the bound of a batch."""
-    return len(request.body.parts) if isinstance(request.body, Appends) else 1
+    body = request.body
+    if isinstance(body, Append):
+        return 1 + CONDITION_APPENDS * len(body.conditions) if body.conditions else 1
+    return len(body.parts) + CONDITION_APPENDS * body.conditions if isinstance(body, Appends) else 1
