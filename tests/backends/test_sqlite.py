@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def backend(path: Path) -> Iterator[sqlite.SQLiteBackend]:
-    opened = sqlite.SQLiteBackend(Directory(path, "sqlite", 1))
+    opened = sqlite.SQLiteBackend(Directory(path, "sqlite", tables.FORMAT))
     yield opened
     opened.close()
 
@@ -56,7 +56,7 @@ def test_commits_are_synced_and_caches_are_bounded(backend: sqlite.SQLiteBackend
         "locking_mode": "normal",
         "busy_timeout": 5_000,
     }.items():
-        assert backend._db.execute(f"PRAGMA {name}").fetchone() == (value,), name
+        assert list(backend._db.rows(f"PRAGMA {name}")) == [(value,)], name
 
 
 def test_a_setting_that_sqlite_does_not_take_is_a_failure() -> None:
@@ -70,15 +70,32 @@ def test_a_setting_that_sqlite_does_not_take_is_a_failure() -> None:
 @pytest.mark.parametrize(
     "query",
     [
-        tables.BY_POSITION.replace("?", "1"),
-        tables.BY_VERSION.replace("?", "1") + " DESC",
-        tables.VERSION.replace("?", "'a'"),
+        tables.BY_POSITION,
+        tables.BY_VERSION + " DESC",
+        tables.VERSION,
+        tables.ONE,
+        tables.IN_STREAM,
+        tables.UNINDEXED,
+        tables.MARK,
+        tables.MARKS_FROM,
+        *(
+            query
+            for of_kind in tables.BY_NAME.values()
+            for query in (
+                of_kind.forwards,
+                of_kind.backwards,
+                of_kind.first,
+                of_kind.next,
+                of_kind.has,
+            )
+        ),
         "SELECT id, position FROM events WHERE id = x'00'",
         "SELECT name, version FROM streams WHERE name >= 'a' AND name <> 'a' ORDER BY name",
     ],
 )
 def test_every_query_follows_an_index(backend: sqlite.SQLiteBackend, query: str) -> None:
-    plan = [row[3] for row in backend._db.execute(f"EXPLAIN QUERY PLAN {query}")]
+    values = ("1",) * query.count("?")
+    plan = [row[3] for row in backend._db.rows(f"EXPLAIN QUERY PLAN {query}", values)]
     assert plan
     for step in plan:
         assert step.startswith(("SEARCH", "SCALAR SUBQUERY", "CORRELATED SCALAR SUBQUERY")), plan
@@ -276,12 +293,12 @@ def test_check_compares_what_reads_do_not_look_at(
 
 
 def test_a_failed_commit_ends_the_use_and_stores_nothing(path: Path) -> None:
-    backend = sqlite.SQLiteBackend(Directory(path, "sqlite", 1))
+    backend = sqlite.SQLiteBackend(Directory(path, "sqlite", tables.FORMAT))
     scribe = Scribe(backend)
     written = scribe.write("a", append_ids=[(b"i" * 16, 1, 1)])
     commit = Commit(2, 1, scribe.records([{"stream": "b"}]))
-    (pages,) = backend._db.execute("PRAGMA page_count").fetchone()
-    backend._db.execute(f"PRAGMA max_page_count = {pages + 3}")  # a full disk, as SQLite sees it
+    ((pages,),) = backend._db.rows("PRAGMA page_count")
+    list(backend._db.rows(f"PRAGMA max_page_count = {pages + 3}"))  # a full disk, as SQLite sees it
     with pytest.raises(StoreFailed, match="full"):
         scribe.write("b", {"stream": "b", "data": b"x" * 100_000}, append_ids=[(b"j" * 16, 2, 3)])
     for use in (
@@ -303,7 +320,7 @@ def test_a_failed_commit_ends_the_use_and_stores_nothing(path: Path) -> None:
 def test_a_program_that_keeps_writing_ends_the_use(
     backend: sqlite.SQLiteBackend, scribe: Scribe, shell: sqlite3.Connection
 ) -> None:
-    backend._db.execute("PRAGMA busy_timeout = 0")  # instead of waiting out BUSY_SECONDS
+    list(backend._db.rows("PRAGMA busy_timeout = 0"))  # instead of waiting out BUSY_SECONDS
     shell.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreFailed, match="locked"):
         scribe.write("a")

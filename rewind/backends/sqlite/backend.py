@@ -2,14 +2,14 @@
 
 ::
 
-    PATH/events.sqlite       the tables, and the view ``history`` for the sqlite3 shell
+    PATH/events.sqlite       the tables, and the views ``history`` and ``cursors`` for the sqlite3 shell
     PATH/events.sqlite-wal   the newest commits: it is as much a part of the store as the file itself
     PATH/events.sqlite-shm   SQLite's own scratch file
 
 A row of ``events`` is a record with its checksum, and the same facts once more in plain columns.
-Rewind reads records; columns and indexes, which SQLite keeps without a checksum, only lead to them,
-and ``check`` compares the two. Ids that Rewind makes itself follow from the position, so their
-column is NULL and they cost no index entry.
+Rewind reads records; columns, indexes and the tables that lead from a name to positions, which SQLite
+keeps without a checksum, only lead to them, and ``check`` compares the two. Ids that Rewind makes
+itself follow from the position, so their column is NULL and they cost no index entry.
 
 A commit is one transaction. In WAL mode with synchronous FULL it is synced before COMMIT returns,
 and reading the file with another program never blocks it. A second program that *writes* is not
@@ -17,30 +17,43 @@ foreseen: after ``BUSY_SECONDS`` it costs the daemon its store.
 
 SQLite cannot tell a damaged end of the -wal file from commits that were never finished.
 
-The tables and statements are in tables.py, the driver's settings and errors in connection.py.
+The tables and statements are in tables.py, queries in places.py, the driver's settings and errors in
+connection.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from rewind.backends.contract import AppendId, Backend, Commit, Last, take
+from rewind.backends.contract import (
+    NAME_KINDS,
+    SEEKS_MAX,
+    AppendId,
+    Backend,
+    Commit,
+    Found,
+    Last,
+    take,
+)
 from rewind.backends.directory import Directory, sync_directory
-from rewind.backends.sqlite import tables
+from rewind.backends.matching import Walk, find
+from rewind.backends.sqlite import places, tables, upgrade
 from rewind.backends.sqlite.connection import (
     DURABLE,
-    configure,
+    Database,
     connect,
     connect_to_read,
     translated,
 )
+from rewind.backends.upgrade import Progress
 from rewind.backends.verify import check_records
-from rewind.errors import Behind, StoreDamaged, StoreFailed
-from rewind.events import Record, decode_event, decode_key, own_id_prefix
+from rewind.errors import Behind, StoreDamaged
+from rewind.events import Record, decode_event, decode_key, decode_names, own_id_prefix
+from rewind.query import Matches, QueryItem, matcher
 
 CHECKPOINT_BYTES = 8 * 1024 * 1024  # So many bytes of records make a -wal file of about 30 MiB.
 
@@ -49,76 +62,94 @@ class SQLiteBackend(Backend):
     """Records, their columns and their indexes in one SQLite file."""
 
     scheme = "sqlite"
-    format_version = 1
+    format_version = tables.FORMAT
     durability = "fsync"
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self.path: Path | None = directory.path
         self.store_id = directory.store_id
-        self._own_prefix = own_id_prefix(self.store_id)
-        self._file = directory.path / "events.sqlite"
-        self._failed = False
-        self._unchecked_bytes = 0  # The records since the last checkpoint have so many.
         self.read_only = directory.read_only
-        with translated(self._file), ExitStack() as undo:
+        self._own_prefix = own_id_prefix(self.store_id)
+        self._file = file = directory.path / "events.sqlite"
+        self._unchecked_bytes = 0  # The records since the last checkpoint have so many.
+        with translated(file), ExitStack() as undo:
             if directory.read_only:
-                self._db = connect_to_read(self._file, directory.scratch)
+                self._db = Database(file, connect_to_read(file, directory.scratch))
                 undo.callback(self._db.close)
-                self._check_identity()
+                self._check_identity(directory.format)
             else:
-                self._db = connect(self._file, create=directory.created)
+                self._db = Database(file, connect(file, create=directory.created))
                 undo.callback(self._db.close)
                 self._begin_use(directory)
-            self._head, self._last_time_ns = self._find_last()
-            self._number = self._head
+            self._indexed = directory.format == tables.FORMAT
+            self._head = self._find_head()
+            self._last_time_ns = self._find_last_time()
+            self._number = self._find_number() if self._indexed else self._head
             undo.pop_all()
 
     def _begin_use(self, directory: Directory) -> None:
         if not directory.created:
-            self._check_identity()  # The settings write to the file, so it is looked at first.
-        configure(self._db, DURABLE)
-        with self._transaction():
+            # The settings write to the file, so it is looked at first.
+            self._check_identity(directory.format)
+        self._db.configure(DURABLE)
+        with self._db.transaction():
             if directory.created:
                 self._create()
             # Every start writes: that makes the -wal file, whose name is synced below, and shows
             # that the disk takes writes before anybody relies on it.
-            self._db.execute("UPDATE store SET openings = openings + 1")
+            self._db.run("UPDATE store SET openings = openings + 1")
+        if not directory.created and directory.format < tables.FORMAT:
+            upgrade.upgrade(self._db, Progress(directory.path, self._find_head(), directory.tell))
+            directory.raise_format()
         sync_directory(directory.path)
         directory.finish("events.sqlite", "events.sqlite-wal")
 
-    def _check_identity(self) -> None:
-        ids = self._db.execute("SELECT id FROM store").fetchall()
-        if ids != [(str(self.store_id),)]:
+    def _check_identity(self, format: int) -> None:
+        """Compare what the file says of itself with what its directory does."""
+        store = self._db.one("SELECT * FROM store") or {}
+        if store.get("id") != str(self.store_id):
             raise StoreDamaged(f"{self._file} is not the file of store {self.store_id}")
+        found = store.get("format", 1)
+        # It is raised here first, so a file may be ahead of its directory: an upgrade was cut short.
+        if type(found) is not int or not format <= found <= tables.FORMAT:
+            raise StoreDamaged(
+                f"{self._file} has format {found!r}, but rewind.json says {format}: "
+                "they are of different copies of this store. Copy a store whole"
+            )
 
     def _create(self) -> None:
         for statement in tables.SCHEMA:
-            self._db.execute(statement)
+            self._db.run(statement)
         own = self._own_prefix.hex()
-        self._db.execute(tables.HISTORY.format(own=f"{own[:8]}-{own[8:12]}-{own[12:]}"))
-        self._db.execute("INSERT OR IGNORE INTO store VALUES (?, 0)", (str(self.store_id),))
+        self._db.run(tables.HISTORY.format(own=f"{own[:8]}-{own[8:12]}-{own[12:]}"))
+        self._db.run(
+            "INSERT OR IGNORE INTO store (id, openings) VALUES (?, 0)", (str(self.store_id),)
+        )
+        upgrade.add_tables(self._db)
+        self._db.run("UPDATE store SET format = ?", (tables.FORMAT,))
 
-    def _find_last(self) -> tuple[int, int]:
-        ((head,),) = self._rows("SELECT coalesce(max(position), 0) FROM events", (), (int,))
-        if not head:
-            return 0, 0
-        (record,) = self._records(tables.BY_POSITION, (), head - 1, head, False)
-        return head, decode_key(record).recorded_at_ns
+    def _find_head(self) -> int:
+        ((head,),) = self._db.rows("SELECT coalesce(max(position), 0) FROM events", (), (int,))
+        return int(head)
+
+    def _find_last_time(self) -> int:
+        if not self._head:
+            return 0
+        (record,) = self._records(tables.BY_POSITION, (), self._head - 1, self._head, False)
+        return decode_key(record).recorded_at_ns
+
+    def _find_number(self) -> int:
+        ((number,),) = self._db.rows("SELECT number FROM store", (), (int,))
+        if number < min(self._head, 1):
+            raise StoreDamaged(f"{self._file} is damaged: its last commit has the number {number}")
+        return int(number)
 
     def last(self) -> Last:
         return Last(self._head, self._last_time_ns, self._number)
 
     def versions(self, streams: Collection[str]) -> dict[str, int]:
-        versions = {}
-        for name, version, last in self._lookup(tables.VERSION, streams, (str, int, int)):
-            if version != last:
-                raise StoreDamaged(
-                    f"{self._file} is damaged: stream {name!r} says version {version}, "
-                    f"but its last event is version {last}"
-                )
-            versions[name] = version
-        return versions
+        return {name: places.version(self._db, name) for name in streams}
 
     def positions(self, ids: Collection[bytes]) -> dict[bytes, int]:
         query = "SELECT id, position FROM events WHERE id = ?"
@@ -131,49 +162,38 @@ class SQLiteBackend(Backend):
 
     def append_ids(self, after: int, until: int) -> list[AppendId]:
         """Looks at every append id of the store: 50 ms a million where they are cached."""
-        return [*self._rows(tables.APPEND_IDS, (after, until), (bytes, int, int))]
+        return [*self._db.rows(tables.APPEND_IDS, (after, until), (bytes, int, int))]
 
     def commit(self, commit: Commit) -> None:
         assert not self.read_only
         if commit.after != self._head or commit.number != self._number + 1:
             raise Behind(self._head, self._number)
-        records = commit.records
-        with translated(self._file):
-            self._checkpoint()
-            with self._transaction():
-                self._db.executemany(
-                    tables.ADD_EVENT, [tables.row(record, self._own_prefix) for record in records]
-                )
-                versions = {record.event.stream: record.event.version for record in records}
-                self._db.executemany(tables.ADD_STREAM, versions.items())
-                self._db.executemany(tables.ADD_APPEND, commit.append_ids)
-        self._unchecked_bytes += sum(len(record.encoded) for record in records)
-        last = records[-1].event
-        self._head, self._last_time_ns = last.position, last.recorded_at_ns
-        self._number = commit.number
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """A transaction: all or nothing, and durable at its end. If it fails, nothing is used again."""
-        self._refuse_if_failed()
-        self._failed = True
-        self._db.execute("BEGIN IMMEDIATE")
-        yield
-        self._db.execute("COMMIT")
-        self._failed = False
-
-    def _checkpoint(self) -> None:
-        """Move the -wal file's content into the database now and then, as far as readers permit."""
         if self._unchecked_bytes >= CHECKPOINT_BYTES:
-            self._refuse_if_failed()
-            self._failed = True
-            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            self._failed = False
+            self._db.checkpoint()
             self._unchecked_bytes = 0
+        with self._db.transaction():
+            if commit.records:
+                self._add_records(commit.records)
+            self._db.run_each(tables.ADD_APPEND, commit.append_ids)
+            for name, value in commit.marks.items():
+                if value is None:
+                    self._db.run(tables.DELETE_MARK, (name,))
+                else:
+                    self._db.run(tables.ADD_MARK, tables.mark_row(name, value))
+            self._db.run(tables.SET_NUMBER, (commit.number,))
+        self._number = commit.number
+        if commit.records:
+            self._unchecked_bytes += sum(len(record.encoded) for record in commit.records)
+            last = commit.records[-1].event
+            self._head, self._last_time_ns = last.position, last.recorded_at_ns
 
-    def _refuse_if_failed(self) -> None:
-        if self._failed:
-            raise StoreFailed(f"a write to {self._file} failed: the store must be opened again")
+    def _add_records(self, records: Sequence[Record]) -> None:
+        run_each, own_prefix = self._db.run_each, self._own_prefix
+        events = [record.event for record in records]
+        run_each(tables.ADD_EVENT, [tables.row(record, own_prefix) for record in records])
+        run_each(tables.ADD_STREAM, {event.stream: event.version for event in events}.items())
+        for kind, rows in tables.places_of(events):
+            run_each(tables.BY_NAME[kind].add, rows)
 
     def confirm(self) -> None:
         self._directory.confirm()
@@ -217,7 +237,7 @@ class SQLiteBackend(Backend):
         if after >= until:
             return
         expected = iter(range(until, after, -1) if backwards else range(after + 1, until + 1))
-        for number, position, crc, record in self._rows(
+        for number, position, crc, record in self._db.rows(
             query + " DESC" if backwards else query, (*stream, after, until), (int, int, int, bytes)
         ):
             if number != next(expected, None):
@@ -233,7 +253,7 @@ class SQLiteBackend(Backend):
     def streams(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
         # SQLite sorts text as its UTF-8 bytes, and so does Python.
         page: list[tuple[str, int]] = []
-        for name, version in self._rows(
+        for name, version in self._db.rows(
             "SELECT name, version FROM streams WHERE name >= ? AND name <> ? ORDER BY name LIMIT ?",
             (max(prefix, after), after, max(limit, 0)),
             (str, int),
@@ -243,46 +263,144 @@ class SQLiteBackend(Backend):
             page.append((name, version))
         return page
 
+    # --- names and marks ---
+
+    def matching(
+        self,
+        items: Sequence[QueryItem],
+        after: int,
+        until: int,
+        limit: int,
+        backwards: bool = False,
+        seeks_max: int = SEEKS_MAX,
+    ) -> Found:
+        self._index()
+        until = min(until, self._head)
+        opened = places.open_places(self._db, self._head)
+        return find(Walk(items, opened, after, until, backwards, seeks_max), limit)
+
+    def read_matching(
+        self,
+        items: Sequence[QueryItem],
+        after: int,
+        until: int,
+        limit: int,
+        bytes_max: int,
+        backwards: bool = False,
+    ) -> tuple[list[bytes], int]:
+        found = self.matching(items, after, until, limit, backwards)
+        matches = matcher(items)
+        records = take((self._match(at, matches) for at in found.positions), limit, bytes_max)
+        whole = len(records) == len(found.positions)
+        return records, found.reached if whole else found.positions[len(records) - 1]
+
+    def _match(self, position: int, matches: Matches) -> bytes:
+        """The record at a position that a table led to, verified to be what it was looked for as."""
+        for crc, record in self._db.rows(tables.ONE, (position,), (int, bytes)):
+            _verify(record, crc, position, None)
+            names = decode_names(record)
+            if matches(names.stream, names.type, names.tags):
+                return bytes(record)
+            raise StoreDamaged(
+                f"{self._file} is damaged: a table leads from a name to position {position}, "
+                "whose event does not have it"
+            )
+        raise StoreDamaged(
+            f"{self._file} is damaged: a table leads to position {position}, where there is no event"
+        )
+
+    def names(self, kind: str, prefix: str, after: str | None, limit: int) -> list[tuple[str, int]]:
+        self._index()
+        return places.names(self._db, kind, prefix, after, limit)
+
+    def _index(self) -> None:
+        """Make the tables of a store of an earlier format that is only read, beside it, when needed."""
+        if not self._indexed:
+            upgrade.add_temporary_tables(self._db)
+            self._indexed = True
+
+    def marks(self, names: Collection[str]) -> dict[str, bytes]:
+        self._index()
+        rows = self._lookup(tables.MARK, names, (str, bytes, int))
+        return dict(map(self._verified_mark, rows))
+
+    def marks_from(self, prefix: str, after: str, limit: int) -> list[tuple[str, bytes]]:
+        self._index()
+        page: list[tuple[str, bytes]] = []
+        values = (max(prefix, after), after, max(limit, 0))
+        for row in self._db.rows(tables.MARKS_FROM, values, (str, bytes, int)):
+            if not row[0].startswith(prefix):
+                break
+            page.append(self._verified_mark(row))
+        return page
+
+    def _verified_mark(self, row: tuple[Any, ...]) -> tuple[str, bytes]:
+        name, value, crc = row
+        if tables.mark_crc(name, value) != crc:
+            raise StoreDamaged(f"{self._file}: the mark {name!r} fails its checksum")
+        return name, value
+
     def _lookup(
         self, query: str, keys: Iterable[str | bytes], types: tuple[type, ...]
     ) -> Iterator[tuple[Any, ...]]:
         for key in keys:
-            yield from self._rows(query, (key,), types)
-
-    def _rows(
-        self, query: str, values: tuple[Any, ...] = (), types: tuple[type, ...] | None = None
-    ) -> Iterator[tuple[Any, ...]]:
-        """The rows of a query. Raises ``StoreDamaged`` for other types: damage can change them."""
-        self._refuse_if_failed()
-        # It is closed also when the caller stops early: an open statement would hold up checkpoints.
-        with translated(self._file), closing(self._db.execute(query, values)) as cursor:
-            for row in cursor:
-                if types is not None and tuple(map(type, row)) != types:
-                    shown = [value.hex() if type(value) is bytes else value for value in row[:-1]]
-                    raise StoreDamaged(f"{self._file} is damaged: {query!r} finds {shown!r}")
-                yield row
+            yield from self._db.rows(query, (key,), types)
 
     def check(self) -> Iterator[str]:
         try:
-            for (line,) in self._rows("PRAGMA integrity_check"):
+            for (line,) in self._db.rows("PRAGMA integrity_check"):
                 if line != "ok":
                     yield f"{self._file}: {line}"
             yield from check_records(self)
+            self._index()
             yield from self._check_columns()
+            yield from self._check_others()
         except StoreDamaged as damage:
             yield str(damage)
 
     def _check_columns(self) -> Iterator[str]:
-        """Compare the plain columns with the records."""
-        for row in self._rows(f"SELECT {tables.COLUMNS} FROM events"):
+        """Compare the plain columns with the records, and both with the tables that lead to them."""
+        found = dict.fromkeys(NAME_KINDS, 0)
+        for row in self._db.rows(f"SELECT {tables.COLUMNS} FROM events"):
             position, crc, record = row[0], row[-2], row[-1]
             if type(record) is not bytes or crc32(record) != crc:
                 yield f"the record of position {position} fails its checksum"
-            elif row != tables.row(Record(decode_event(record), record), self._own_prefix):
+                continue
+            event = decode_event(record)
+            if row != tables.row(Record(event, record), self._own_prefix):
                 yield f"position {position} has columns that differ from its record"
-        for first, last in self._rows("SELECT first, last FROM append_ids", (), (int, int)):
+            for kind, rows in tables.places_of([event]):
+                for place in set(rows):
+                    if next(self._db.rows(tables.BY_NAME[kind].has, place), None):
+                        found[kind] += 1
+                    else:
+                        yield f"events_by_{kind} does not lead from {place[0]!r} to position {position}"
+        for kind, count in found.items():
+            if [(count,)] != list(self._db.rows(tables.BY_NAME[kind].total)):
+                yield from self._check_places(kind)
+
+    def _check_places(self, kind: str) -> Iterator[str]:
+        """The rows of a table that lead from a name to where it is not."""
+        for name, position in self._db.rows(tables.BY_NAME[kind].all):
+            names: tuple[str, ...] = ()
+            for _, record in self._db.rows(tables.ONE, (position,), (int, bytes)):
+                names = tables.names_of(kind, decode_event(record))
+            if name not in names:
+                yield f"events_by_{kind} leads from {name!r} to position {position}, wrongly"
+
+    def _check_others(self) -> Iterator[str]:
+        for first, last in self._db.rows("SELECT first, last FROM append_ids", (), (int, int)):
             if not 0 < first <= last <= self._head:
                 yield f"an append id leads to positions {first} to {last}"
+        for name, value, crc, plain in self._db.rows(tables.ALL_MARKS):
+            if (
+                type(name) is not str
+                or type(value) is not bytes
+                or (crc != tables.mark_crc(name, value))
+            ):
+                yield f"the mark {name!r} fails its checksum"
+            elif plain != tables.mark_row(name, value)[-1]:
+                yield f"the mark {name!r} has a column that differs from its value"
 
     def close(self) -> None:
         with closing(self._directory), translated(self._file):

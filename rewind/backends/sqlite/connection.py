@@ -1,6 +1,7 @@
-"""Opening a SQLite file: the driver's settings, and its errors in our words.
+"""An open SQLite file: what is read from it is checked, and a failed write ends its use.
 
-A file is opened to be written, or so that nothing at all is. What is in it: tables.py, keys.py.
+The driver's settings are here, and its errors in our words. A file is opened to be written, or so that
+nothing at all is. What is in it: tables.py, keys.py.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from rewind.backends.directory import FILE_MODE, translate
 from rewind.errors import (
@@ -42,6 +44,84 @@ DURABLE: Settings = {
 
 #: For a file that can be made again: a crash may lose its last transactions, but tears none.
 DERIVED: Settings = {**DURABLE, "synchronous": 1, "wal_autocheckpoint": 1_000}
+
+
+class Database:
+    """An open file, and the one place where its statements are run.
+
+    ``file``: for messages. ``db``: what ``connect`` or ``connect_to_read`` returned, which is closed with
+    it. Whatever the driver raises is raised in our words.
+    """
+
+    def __init__(self, file: Path, db: sqlite3.Connection) -> None:
+        self.file = file
+        self._db = db
+        self._failed = False
+
+    def rows(
+        self, query: str, values: tuple[Any, ...] = (), types: tuple[type, ...] | None = None
+    ) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query. Raises ``StoreDamaged`` for other types: damage can change them."""
+        self._refuse_if_failed()
+        # It is closed also when the caller stops early: an open statement would hold up checkpoints.
+        with translated(self.file), closing(self._db.execute(query, values)) as cursor:
+            for row in cursor:
+                if types is not None and tuple(map(type, row)) != types:
+                    shown = [value.hex() if type(value) is bytes else value for value in row[:-1]]
+                    raise StoreDamaged(f"{self.file} is damaged: {query!r} finds {shown!r}")
+                yield row
+
+    def one(self, query: str) -> dict[str, Any] | None:
+        """The only row of a query, by the names of its columns; None if there are more, or none."""
+        self._refuse_if_failed()
+        with translated(self.file), closing(self._db.execute(query)) as cursor:
+            rows = cursor.fetchmany(2)
+            names = [column[0] for column in cursor.description]
+        return dict(zip(names, rows[0], strict=True)) if len(rows) == 1 else None
+
+    @contextmanager
+    def transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+        """A transaction: all or nothing, and durable at its end. If it fails, nothing is used again."""
+        with self._write():
+            self._db.execute(begin)
+            yield
+            self._db.execute("COMMIT")
+
+    def run(self, statement: str, values: tuple[Any, ...] = ()) -> None:
+        """Carry out a statement within a transaction."""
+        self._db.execute(statement, values)
+
+    def run_each(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Carry out a statement within a transaction, for each of these rows."""
+        self._db.executemany(statement, rows)
+
+    def checkpoint(self) -> None:
+        """Move the -wal file's content into the database, as far as readers permit."""
+        with self._write():
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    @contextmanager
+    def _write(self) -> Iterator[None]:
+        self._refuse_if_failed()
+        try:
+            with translated(self.file):
+                yield
+        except BaseException:
+            self._failed = True
+            raise
+
+    def configure(self, settings: Settings) -> None:
+        """Apply the settings and make sure that SQLite took them."""
+        with translated(self.file):
+            configure(self._db, settings)
+
+    def close(self) -> None:
+        with translated(self.file):
+            self._db.close()
+
+    def _refuse_if_failed(self) -> None:
+        if self._failed:
+            raise StoreFailed(f"a write to {self.file} failed: the store must be opened again")
 
 
 def connect(file: Path, create: bool) -> sqlite3.Connection:

@@ -1,13 +1,22 @@
-"""The tables of a store in SQLite, and every statement about them: each is a fixed text."""
+"""The tables of a store in SQLite, and every statement about them: each is a fixed text.
+
+Format 1 had the first tables. Format 2 added those that lead from a name to events, the marks, and
+columns of ``store``; upgrade.py brings an older file there, and a new file goes the same way, empty.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgspec
 
-from rewind.events import Record
+from rewind.backends.contract import NAME_KINDS
+from rewind.events import Event, Record
+from rewind.query import category_of
+
+FORMAT = 2
 
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS store (id TEXT PRIMARY KEY, openings INTEGER NOT NULL)",
@@ -32,6 +41,32 @@ SCHEMA = (
     " (id BLOB PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL) WITHOUT ROWID",
 )
 
+#: What format 2 adds to ``store``, which has one row.
+STORE_COLUMNS = (
+    "format INTEGER NOT NULL DEFAULT 1",
+    "number INTEGER NOT NULL DEFAULT 0",  # of the last commit
+    "indexed INTEGER NOT NULL DEFAULT 0",  # While the file is upgraded: the tables lead up to there.
+)
+
+# {temporary} is empty, or TEMP: a file that may not be written gets the tables beside it.
+PLACES = "CREATE {temporary} TABLE IF NOT EXISTS events_by_{kind}" + (
+    " ({kind} TEXT NOT NULL, position INTEGER NOT NULL, PRIMARY KEY ({kind}, position)) WITHOUT ROWID"
+)
+MARKS = """CREATE {temporary} TABLE IF NOT EXISTS marks (
+    name TEXT PRIMARY KEY,
+    value BLOB NOT NULL,
+    crc INTEGER NOT NULL, -- CRC-32 of name and value
+    plain TEXT            -- the value as JSON, or NULL if it has no such form
+) WITHOUT ROWID"""
+
+#: A cursor is a mark: ``cursor:`` and its name, with the array of its position and when it moved.
+CURSORS = """CREATE VIEW IF NOT EXISTS cursors AS SELECT
+    substr(name, 8) AS name,
+    json_extract(plain, '$[0]') AS position,
+    strftime('%Y-%m-%dT%H:%M:%S', json_extract(plain, '$[1]') / 1000000000, 'unixepoch')
+        || printf('.%09dZ', json_extract(plain, '$[1]') % 1000000000) AS updated_at
+    FROM marks WHERE name >= 'cursor:' AND name < 'cursor;'"""
+
 # {own} stands for the first 8 bytes of this store's own ids, as text; see events.own_id.
 HISTORY = """CREATE VIEW IF NOT EXISTS history AS SELECT
     position,
@@ -54,6 +89,10 @@ ADD_EVENT = f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 
 ADD_STREAM = "INSERT OR REPLACE INTO streams (name, version) VALUES (?, ?)"
 ADD_APPEND = "INSERT INTO append_ids (id, first, last) VALUES (?, ?, ?)"
 
+ADD_MARK = "INSERT OR REPLACE INTO marks (name, value, crc, plain) VALUES (?, ?, ?, ?)"
+DELETE_MARK = "DELETE FROM marks WHERE name = ?"
+SET_NUMBER = "UPDATE store SET number = ?"
+
 # Rows come as they are asked for, along an index: no LIMIT, no OFFSET, no sorting.
 BY_POSITION = (
     "SELECT position, position, crc, record FROM events WHERE position > ? AND position <= ?"
@@ -74,7 +113,84 @@ APPEND_IDS = (
     "SELECT id, first, last FROM append_ids WHERE first > ? AND last <= ? ORDER BY first, last, id"
 )
 
+ONE = "SELECT crc, record FROM events WHERE position = ?"
+IN_STREAM = "SELECT position FROM events WHERE stream = ? AND version = ?"
+UNINDEXED = (
+    "SELECT position, stream, type, tags FROM events WHERE position > ? ORDER BY position LIMIT ?"
+)
+
+MARK = "SELECT name, value, crc FROM marks WHERE name = ?"
+MARKS_FROM = (
+    "SELECT name, value, crc FROM marks WHERE name >= ? AND name <> ? ORDER BY name LIMIT ?"
+)
+ALL_MARKS = "SELECT name, value, crc, plain FROM marks"
+
+
+class NameStatements(NamedTuple):
+    """The statements about the table of one kind of name."""
+
+    add: str
+    forwards: str
+    backwards: str
+    first: str  # of the names from one on
+    next: str  # of the names behind one
+    has: str
+    total: str
+    all: str
+
+
+def _name_statements(kind: str) -> NameStatements:
+    table = f"events_by_{kind}"
+    places = f"SELECT position FROM {table} WHERE {kind} = ? AND position >= ? AND position <= ?"
+    last = f"(SELECT max(position) FROM {table} AS its WHERE its.{kind} = {table}.{kind})"
+    names = f"SELECT {kind}, {last} FROM {table} WHERE {kind}"
+    return NameStatements(
+        # An entry that is there already is right, or damage that a read finds.
+        add=f"INSERT OR IGNORE INTO {table} ({kind}, position) VALUES (?, ?)",
+        forwards=f"{places} ORDER BY position LIMIT ?",
+        backwards=f"{places} ORDER BY position DESC LIMIT ?",
+        first=f"{names} >= ? ORDER BY {kind} LIMIT 1",
+        next=f"{names} > ? ORDER BY {kind} LIMIT 1",
+        has=f"SELECT 1 FROM {table} WHERE {kind} = ? AND position = ?",
+        total=f"SELECT count(*) FROM {table}",
+        all=f"SELECT {kind}, position FROM {table}",
+    )
+
+
+BY_NAME = {kind: _name_statements(kind) for kind in NAME_KINDS}
+
 _to_json = msgspec.json.Encoder().encode
+
+
+def names_of(kind: str, event: Event) -> tuple[str, ...]:
+    """The names of a kind that an event has."""
+    return tuple(name for its, rows in places_of([event]) if its == kind for name, _ in rows)
+
+
+def places_of(events: Sequence[Event]) -> Iterator[tuple[str, list[tuple[str, int]]]]:
+    """For each kind of name the rows that lead to these events; a tag that one has twice is there twice."""
+    yield "type", [(event.type, event.position) for event in events]
+    yield "category", [(category_of(event.stream), event.position) for event in events]
+    if tags := [(tag, event.position) for event in events for tag in event.tags]:
+        yield "tag", tags
+
+
+def mark_row(name: str, value: bytes) -> tuple[str, bytes, int, str | None]:
+    """The columns of a mark."""
+    return name, value, mark_crc(name, value), _plain(value)
+
+
+def mark_crc(name: str, value: bytes) -> int:
+    """The checksum of a mark."""
+    return crc32(value, crc32(name.encode()))
+
+
+def _plain(value: bytes) -> str | None:
+    """A mark's value as JSON, for people; None if it is not msgpack, or more than JSON has."""
+    try:
+        return _to_json(msgspec.msgpack.decode(value)).decode()
+    except (ValueError, TypeError, RecursionError):
+        return None
 
 
 def row(record: Record, own_prefix: bytes) -> tuple[Any, ...]:
