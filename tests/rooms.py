@@ -89,9 +89,11 @@ ROOMS = (
             "index.py": "errors events contract.py blocks.py",
             "block_backend.py": "contract.py verify.py blocks.py index.py",
             "leveldb.py": "errors events contract.py directory.py blocks.py index.py block_backend.py plyvel",
-            "log/segments.py": "errors contract.py directory.py blocks.py",
-            "log/backend.py": "errors events contract.py directory.py opening.py (sqlite/keys.py) blocks.py index.py "
-            "block_backend.py (leveldb.py) log/segments.py",
+            "log/packets.py": "errors contract.py blocks.py",
+            "log/segments.py": "errors contract.py directory.py blocks.py log/packets.py",
+            "log/keys.py": "errors (sqlite/keys.py) index.py (leveldb.py)",
+            "log/backend.py": "errors events contract.py directory.py opening.py blocks.py index.py block_backend.py "
+            "log/packets.py log/segments.py log/keys.py",
             "log/__init__.py": "log/backend.py",
             "__init__.py": "contract.py opening.py",
         },

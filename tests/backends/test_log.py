@@ -19,6 +19,7 @@ from rewind.backends import Commit, blocks, default_scheme
 from rewind.backends.directory import Directory
 from rewind.backends.log import backend as log
 from rewind.backends.log import segments
+from rewind.backends.log.packets import End, StoredCommit
 from rewind.errors import StoreDamaged, StoreFailed
 
 ENGINES = [
@@ -140,7 +141,7 @@ def settle(sample: Sample) -> list[bytes]:
     return [record for commit in settled(sample.path, sample.store_id) for record in commit.records]
 
 
-def settled(path: Path, store_id: UUID) -> list[segments.StoredCommit]:
+def settled(path: Path, store_id: UUID) -> list[StoredCommit]:
     """The commits that are left by what opening does with the segments, without making an index."""
     opened = segments.Segments(path / "segments", store_id, create=False)
     try:
@@ -499,13 +500,13 @@ def test_opening_replays_only_what_the_index_lacks(
     asked = []
     commits = segments.Segments.commits
 
-    def recorded(self: segments.Segments, end: segments.End) -> object:
+    def recorded(self: segments.Segments, end: End) -> object:
         asked.append(end)
         return commits(self, end)
 
     monkeypatch.setattr(segments.Segments, "commits", recorded)
     open_log(sample.path, index).close()
-    assert asked == [segments.End(1, sample.ends[-2], sample.ends[-1], 18, 6)]
+    assert asked == [End(1, sample.ends[-2], sample.ends[-1], 18, 6)]
 
 
 def remove_a_file(index: Path) -> None:

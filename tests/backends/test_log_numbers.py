@@ -9,13 +9,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID
+from zlib import crc32
 
 import pytest
 from golden_stores import STORES
 
 from rewind.backends import Commit, blocks
 from rewind.backends.log import segments
-from rewind.backends.log.segments import START, Segments, StoredCommit
+from rewind.backends.log.packets import StoredCommit
+from rewind.backends.log.segments import START, Segments
 from rewind.errors import StoreDamaged, StoreForeign
 from rewind.events import AppendEvent, Record, make_record
 
@@ -283,7 +285,7 @@ def test_a_packet_of_a_newer_release_is_foreign(path: Path) -> None:
     content = bytearray(file.read_bytes())
     salt = struct.unpack_from("<I", content, 40)[0]
     struct.pack_into("<I", content, begin + 4, 2)
-    struct.pack_into("<I", content, begin + 52, segments.crc32(content[begin : begin + 52], salt))
+    struct.pack_into("<I", content, begin + 52, crc32(content[begin : begin + 52], salt))
     file.write_bytes(content)
     with pytest.raises(StoreForeign, match="newer Rewind"):
         settle(path)
@@ -298,7 +300,7 @@ def test_every_packet_says_its_format_where_an_earlier_release_looks_for_it(path
         magic, flags = struct.unpack_from("<4sI", content, begin)
         (checksum,) = struct.unpack_from("<I", content, begin + 52)
         assert (magic, flags) == (b"Rwnd", 1)
-        assert checksum == segments.crc32(content[begin : begin + 52], salt)
+        assert checksum == crc32(content[begin : begin + 52], salt)
 
 
 def test_random_commits_come_back_however_they_are_cut_into_openings(

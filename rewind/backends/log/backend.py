@@ -2,12 +2,12 @@
 
 ::
 
-    PATH/segments/...       every event, in checksummed packets (segments.py): this is the store
+    PATH/segments/...       every event, in checksummed packets (segments.py, packets.py): this is the store
     PATH/index-leveldb/     leads to each event; made from the segments, and made again when in doubt
     PATH/index-sqlite/      the same index, where plyvel is not installed
 
     index.py's keys, and    f <last position of a block> -> segment, offset, length
-                            c -> store id, 2, and how far the index reaches, as an End (segments.py)
+                            c -> store id, 2, and how far the index reaches, as an End (packets.py)
 
 Integers in the index are 8 bytes, big-endian. A commit is durable when its packets are synced. Its
 index entries follow, when it is settled or before the index is next asked, in one atomic write that
@@ -27,9 +27,8 @@ What is read goes through block_backend.py. Next: segments.py.
 from __future__ import annotations
 
 import logging
-import shutil
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -38,10 +37,12 @@ from rewind.backends import blocks
 from rewind.backends.block_backend import BlockBackend
 from rewind.backends.contract import AppendId, AppendIds, Commit, by_position
 from rewind.backends.directory import Directory
-from rewind.backends.index import Index, KeyValues, after_prefix, pack_u64
-from rewind.backends.log.segments import START, BlockAddress, End, Segments
+from rewind.backends.index import Index, after_prefix, pack_u64
+from rewind.backends.log.keys import ENGINES, DerivedKeys, delete
+from rewind.backends.log.packets import BlockAddress, End
+from rewind.backends.log.segments import START, Segments
 from rewind.backends.opening import default_scheme
-from rewind.errors import Behind, StoreDamaged, StoreError, StoreFailed, StoreNotPermitted
+from rewind.errors import Behind, StoreDamaged, StoreError, StoreNotPermitted
 from rewind.events import Record, decode_event, decode_key, own_id_prefix
 
 REPLAY_ENTRIES = 20_000  # A replay writes so many index entries at once, a few MiB.
@@ -53,8 +54,6 @@ _ADDRESS = struct.Struct(">QQQQ")
 _INDEX_FORMAT = 2
 _COVERAGE_VALUE = struct.Struct(">16sQQQQQQ")
 _OLD_COVERAGE_VALUE = struct.Struct(">16sQQQ")  # store id, last position, segment, offset
-
-Entries = Sequence[tuple[bytes, bytes]]
 
 log = logging.getLogger("rewind")
 
@@ -98,13 +97,13 @@ class LogBackend(BlockBackend):
 
     # --- the index ---
 
-    def _open_index(self, directory: Directory, engine: str) -> tuple[_Keys, End]:
+    def _open_index(self, directory: Directory, engine: str) -> tuple[DerivedKeys, End]:
         """The index, a new one unless that which exists can be used, and how far it reaches."""
         path = directory.path / f"index-{engine}"
         scratch = directory.scratch() if directory.read_only else None
         if scratch is None:
             for other in set(ENGINES) - {engine}:  # It would miss commits, and then mislead.
-                _delete(directory.path / f"index-{other}")
+                delete(directory.path / f"index-{other}")
         if not directory.created:
             try:
                 return self._open_existing(path, engine, scratch)
@@ -114,25 +113,27 @@ class LogBackend(BlockBackend):
                 log.warning("%s cannot be used and is built from the segments: %s", path, reason)
         if scratch is not None:
             path = scratch / path.name
-        _delete(path)
+        delete(path)
         with ExitStack() as undo:
-            keys = _Keys(path, engine, create=True)
+            keys = DerivedKeys(path, engine, create=True)
             undo.callback(keys.close)
             keys.write([self._coverage_entry(START)])
             undo.pop_all()
         return keys, START
 
-    def _open_existing(self, path: Path, engine: str, scratch: Path | None) -> tuple[_Keys, End]:
+    def _open_existing(
+        self, path: Path, engine: str, scratch: Path | None
+    ) -> tuple[DerivedKeys, End]:
         if not path.exists():
             raise StoreDamaged("it is missing")
         with ExitStack() as undo:
-            keys = _Keys(path, engine, create=False, scratch=scratch)
+            keys = DerivedKeys(path, engine, create=False, scratch=scratch)
             undo.callback(keys.close)
             coverage = self._read_coverage(keys)
             undo.pop_all()
         return keys, coverage
 
-    def _read_coverage(self, keys: _Keys) -> End:
+    def _read_coverage(self, keys: DerivedKeys) -> End:
         """How far an index reaches. Raises ``_LostEnd`` when the segments do not reach so far."""
         value = keys.get(_COVERAGE) or b""
         if len(value) == _COVERAGE_VALUE.size:
@@ -155,7 +156,7 @@ class LogBackend(BlockBackend):
             raise StoreDamaged(f"it has the format {format}, and this release's is {_INDEX_FORMAT}")
         return end
 
-    def _last_begin(self, keys: _Keys, end: End) -> int:
+    def _last_begin(self, keys: DerivedKeys, end: End) -> int:
         """Where the commit that ends there begins, which an index of format 1 does not say."""
         address = _address_of(keys, end.last)
         with self._acknowledged(end):
@@ -302,7 +303,7 @@ class LogBackend(BlockBackend):
             self._keys.close()
 
 
-def _address_of(keys: _Keys, position: int) -> BlockAddress:
+def _address_of(keys: DerivedKeys, position: int) -> BlockAddress:
     """The address of the block that holds this position."""
     # The key of a block is its last position, so the first one from here on holds this position.
     for key, value in keys.scan(_BLOCK + pack_u64(position), _BLOCK_STOP):
@@ -310,7 +311,7 @@ def _address_of(keys: _Keys, position: int) -> BlockAddress:
     raise keys.damaged(f"position {position} is missing")
 
 
-def _decode(keys: _Keys, address: bytes) -> BlockAddress:
+def _decode(keys: DerivedKeys, address: bytes) -> BlockAddress:
     try:
         return BlockAddress._make(_ADDRESS.unpack(address))
     except struct.error as error:
@@ -321,102 +322,5 @@ def _block_entry(address: bytes) -> tuple[bytes, bytes]:
     return _BLOCK + address[:8], address[8:]
 
 
-def _delete(path: Path) -> None:
-    try:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    except PermissionError as error:
-        raise StoreNotPermitted(f"cannot remove {path}: {error.strerror}") from error
-    except OSError as error:
-        raise StoreFailed(f"cannot remove {path}: {error.strerror}") from error
-
-
-# --- engines of the index ---
-
-Write = Callable[[Entries], None]
-Close = Callable[[], None]
-
-
-def _leveldb(path: Path, create: bool, scratch: Path | None) -> tuple[KeyValues, Write, Close]:
-    from rewind.backends.leveldb import LevelDB
-
-    db = LevelDB(path, create, scratch)
-    return db, lambda entries: db.write(entries, sync=False), db.close
-
-
-def _sqlite(path: Path, create: bool, scratch: Path | None) -> tuple[KeyValues, Write, Close]:
-    from rewind.backends.sqlite.keys import Keys
-
-    keys = Keys(path, create, scratch)
-    return keys, keys.write, keys.close
-
-
-ENGINES = {"leveldb": _leveldb, "sqlite": _sqlite}
-
-
 class _LostEnd(StoreDamaged):
     """The index knows events that the segments no longer have."""
-
-
-class _Keys:
-    """The keys and values of the index, in an engine, and the entries that are still to be written.
-
-    Once a commit has ``failed``, nothing is read or written any more. ``scratch``: a temporary folder;
-    with one, what is at ``path`` is only read, and what is written is written there.
-    """
-
-    def __init__(self, path: Path, engine: str, create: bool, scratch: Path | None = None) -> None:
-        self._path = path
-        self.failed = False
-        self._pending: Callable[[], Entries] | None = None
-        self._engine, self.write, self._close = ENGINES[engine](path, create, scratch)
-
-    def write_later(self, entries: Callable[[], Entries]) -> None:
-        """Write these entries before anything else is read or written."""
-        self._pending = entries
-
-    def settle(self) -> None:
-        """Write the entries that are still to be written."""
-        if self.failed:
-            raise StoreFailed("a write to the log failed: the store must be opened again")
-        if self._pending is None:
-            return
-        try:
-            self.write(self._pending())
-        except StoreError:
-            self.failed = True
-            raise
-        # An interrupt before this line lets them be written once more, which does no harm.
-        self._pending = None
-
-    def close(self) -> None:
-        try:
-            if not self.failed:
-                self.settle()
-        finally:
-            self._close()
-
-    def get(self, key: bytes) -> bytes | None:
-        self.settle()
-        try:
-            return self._engine.get(key)
-        except StoreDamaged as damage:
-            raise self.damaged(str(damage)) from damage
-
-    def scan(
-        self, start: bytes, stop: bytes, reverse: bool = False
-    ) -> Iterator[tuple[bytes, bytes]]:
-        self.settle()
-        try:
-            yield from self._engine.scan(start, stop, reverse)
-        except StoreDamaged as damage:
-            raise self.damaged(str(damage)) from damage
-
-    def damaged(self, what: str) -> StoreDamaged:
-        """The error for damage of the index, which says the way out."""
-        return StoreDamaged(
-            f"the index {self._path} is damaged: {what}. Remove it while the store is closed: "
-            "opening makes it again from the segments"
-        )

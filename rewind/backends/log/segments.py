@@ -1,4 +1,4 @@
-"""The files of the log backend: append-only segments of checksummed packets.
+"""The files of the log backend: append-only segments of commits.
 
 ::
 
@@ -9,31 +9,8 @@
     header    "Rewind segment 1" | store id 16 | first position u64 | salt u32 | crc32 u32
               crc32: of the header before it
 
-    packet    "Rwnd" | flags u32 | payload bytes u32 | append ids u32
-              | first u64 | last u64                  positions in this packet
-              | commit first u64 | commit last u64    positions in the whole commit
-              | payload crc32 u32 | crc32 u32         the second is of the 52 bytes before it
-              | number u64 | marks bytes u32          number of the commit; part of the payload
-              | crc32 u32                             of the 52 bytes and these 12
-              | payload
-
-              header: all of it but the payload
-
-    payload   block (blocks.py) | (append id 16, first u64, last u64) x append ids | marks
-
-    marks     msgpack map: name -> new value, or nil where the mark is deleted
-
-Integers are little-endian. A commit is one or more packets in one segment, and it is whole when its
-packets reach from its first to its last position; its append ids and marks are in the last one. A
-commit of marks alone is one packet without a block: its first position is the next one of the store,
-its last the one before that, and only its number tells it from its neighbours.
-
-Flags are 1. Earlier releases wrote packets of flags 0, which lack the two lines from the number to its
-checksum; such a commit has the number of its last position. Any other value is a newer release's, and
-is refused, as earlier releases refuse 1: so each packet says itself of which format it is.
-
-The checksums of a packet start from the segment's random salt, which never leaves the store. So a
-client cannot send data that would pass for a packet when a damaged segment is searched for one.
+Integers are little-endian. Packets are drawn in packets.py: a commit is one or more of them in one
+segment.
 
 A commit is one write and one fdatasync. A segment's header and name are synced before its first
 packet is written. What is left of a commit that was never finished is therefore always at the end
@@ -46,32 +23,30 @@ Zeros may follow the last commit. A small commit writes them for those that come
 sync that has no new size of the file to note down takes two thirds of the time. They are cut off
 when the segment is full, and when the store is closed.
 
-No event is looked up here, and there is no index: backend.py keeps that. The file is long because
-what writes the format, reads it and mends its end is held to the one drawing above.
+No event is looked up here, and there is no index: backend.py keeps that.
 """
 
 from __future__ import annotations
 
 import logging
-import mmap
 import os
 import re
 import secrets
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 from uuid import UUID
 from zlib import crc32
 
-import msgspec
-
 from rewind.backends import blocks
-from rewind.backends.contract import AppendIds, Commit
+from rewind.backends.contract import Commit
 from rewind.backends.directory import FILE_MODE, create_directory, sync_directory, translate
-from rewind.errors import StoreDamaged, StoreFailed, StoreForeign
+from rewind.backends.log import packets
+from rewind.backends.log.packets import BlockAddress, End, Header, StoredCommit
+from rewind.errors import StoreDamaged, StoreFailed
 
 SEGMENT_BYTES = 64 * 1024 * 1024  # It is copied or searched in a second; 16,000 are a terabyte.
 OPEN_FILES_MAX = 64  # More segments are not kept open for reading: 1,024 files is a usual limit.
@@ -82,13 +57,6 @@ READ_AHEAD_BYTES = 1024 * 1024  # A segment that is read through is read in such
 _SEGMENT_MAGIC = b"Rewind segment 1"
 _SEGMENT_HEADER = struct.Struct("<16s16sQII")
 _CRC = struct.Struct("<I")
-_PACKET_MAGIC = b"Rwnd"
-_PACKET = struct.Struct("<4sIIIQQQQI")
-_NUMBERED = 1  # the flags of a packet whose header says the commit's number
-_NUMBER = struct.Struct("<QI")
-_OLD_HEADER_BYTES = _PACKET.size + _CRC.size
-_HEADER_BYTES = _OLD_HEADER_BYTES + _NUMBER.size + _CRC.size
-_APPEND_ID = struct.Struct("<16sQQ")
 
 SEGMENT_HEADER_BYTES = _SEGMENT_HEADER.size
 """The offset of the first packet of a segment."""
@@ -96,79 +64,8 @@ SEGMENT_HEADER_BYTES = _SEGMENT_HEADER.size
 
 log = logging.getLogger("rewind")
 
-_encode_marks = msgspec.msgpack.Encoder().encode
-_decode_marks = msgspec.msgpack.Decoder(dict[str, bytes | None]).decode
-
-
-class BlockAddress(NamedTuple):
-    """Where the block ending at position ``last`` lies.
-
-    ``segment``: the first position of its segment. ``offset`` and ``length``: bytes in that file.
-    """
-
-    last: int
-    segment: int
-    offset: int
-    length: int
-
-
-class End(NamedTuple):
-    """Where a commit ends, and what the store is there.
-
-    ``segment``: the first position of its segment. ``begin`` and ``offset``: where it begins in that
-    file, and the first byte behind it; where no commit is yet, both are where one may begin. ``last``:
-    the head. ``number``: the commit's.
-    """
-
-    segment: int
-    begin: int
-    offset: int
-    last: int
-    number: int
-
-
 #: The end that an empty store has.
 START = End(1, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES, 0, 0)
-
-
-class StoredCommit(NamedTuple):
-    """A commit that was read back."""
-
-    end: End
-    addresses: list[BlockAddress]
-    records: list[bytes]
-    append_ids: AppendIds
-    marks: dict[str, bytes | None]
-
-
-class _PacketHeader(NamedTuple):
-    """The header of a packet, without its magic bytes and its checksums.
-
-    One of an earlier release has the ``number`` 0.
-    """
-
-    flags: int
-    length: int
-    id_count: int
-    first: int
-    last: int
-    commit_first: int
-    commit_last: int
-    payload_crc: int
-    number: int = 0
-    marks_length: int = 0
-
-    def follows(self, end: End) -> bool:
-        """Whether its commit may be the one after that which ends there."""
-        number = (
-            self.number or self.commit_first
-        )  # An event of an earlier release counts as a commit.
-        return self.commit_first == end.last + 1 and number == end.number + 1
-
-    def end_before(self, segment: int, offset: int) -> End:
-        """The end of the commit before its own, which begins at an offset of a segment."""
-        last = self.commit_first - 1
-        return End(segment, offset, offset, last, self.number - 1 if self.flags else last)
 
 
 class Segments:
@@ -232,8 +129,8 @@ class Segments:
         try:
             if commit.records and self.end.offset >= SEGMENT_BYTES:
                 self._roll()
-            written, addresses = self._packets(commit)
             segment, _, begin, last, _ = self.end
+            written, addresses = packets.encode(commit, segment, begin, self._salt)
             offset = begin + len(written)
             if offset > self._size and len(written) <= SMALL_COMMIT_BYTES:
                 written += bytes(ZEROS_BYTES)
@@ -246,51 +143,6 @@ class Segments:
         self.end = End(segment, begin, offset, last + len(commit.records), commit.number)
         self._broken = False
         return addresses
-
-    def _packets(self, commit: Commit) -> tuple[bytes, list[BlockAddress]]:
-        number, after, records = commit.number, commit.after, commit.records
-        segment, _, begin, _, _ = self.end
-        positions = after + 1, after + len(records)  # of the whole commit
-        marks = _encode_marks(commit.marks) if commit.marks else b""
-        parts: list[bytes] = []
-        addresses = []
-        offset, first = begin, after + 1
-        for run in blocks.split(records) if records else ((),):
-            last = first + len(run) - 1
-            payload = block = blocks.encode(run) if run else b""
-            id_count = marks_length = 0
-            if last == positions[1]:
-                id_count, marks_length = len(commit.append_ids), len(marks)
-                payload = b"".join(
-                    (block, *(_APPEND_ID.pack(*row) for row in commit.append_ids), marks)
-                )
-            packet = _PACKET.pack(
-                _PACKET_MAGIC,
-                _NUMBERED,
-                len(payload),
-                id_count,
-                first,
-                last,
-                *positions,
-                crc32(payload, self._salt),
-            )
-            checksum = crc32(packet, self._salt)
-            more = _NUMBER.pack(number, marks_length)
-            parts += (
-                packet,
-                _CRC.pack(checksum),
-                more,
-                _CRC.pack(crc32(more, checksum)),
-                payload,
-            )
-            offset += _HEADER_BYTES
-            if run:
-                addresses.append(BlockAddress(last, segment, offset, len(block)))
-            offset += len(payload)
-            first = last + 1
-        packets = b"".join(parts)
-        assert offset - begin == len(packets), "the addresses are those of the packets"
-        return packets, addresses
 
     def _roll(self) -> None:
         # A segment that another one follows ends with its last commit.
@@ -391,15 +243,11 @@ class Segments:
         segment = end.segment
         if segment == self.firsts[-1] and self.size(segment) <= SEGMENT_HEADER_BYTES:
             return  # Half a header, perhaps: no commit was ever written to it.
-        try:
-            with self._open(segment) as file:
-                salt = self._read_segment_header(file, segment)
-                file.seek(end.offset)
-                while commit := self._read_commit(file, salt, end):
-                    yield commit
-                    end = commit.end
-        except OSError as error:
-            raise translate(error, f"cannot read {self.file(segment)}") from error
+        with self._reading(segment) as (file, salt):
+            file.seek(end.offset)
+            while commit := packets.read_commit(file, salt, end):
+                yield commit
+                end = commit.end
 
     def commit_first(self, address: BlockAddress) -> int:
         """The first position of the commit that the block at an address is part of."""
@@ -410,66 +258,43 @@ class Segments:
         offset, header = self._packet_of(address)
         return header.end_before(address.segment, offset)
 
-    def _packet_of(self, address: BlockAddress) -> tuple[int, _PacketHeader]:
-        """The packet that has the block at an address: its offset, its header."""
-        try:
-            with self._open(address.segment) as file:
-                salt = self._read_segment_header(file, address.segment)
-                for size in (_HEADER_BYTES, _OLD_HEADER_BYTES):
-                    file.seek(address.offset - size)
-                    header = _read_packet_header(file, salt)
-                    if header and (file.tell(), header.last) == (address.offset, address.last):
-                        return address.offset - size, header
-        except OSError as error:
-            raise translate(error, f"cannot read {self.file(address.segment)}") from error
-        raise self._damaged(address.segment, address.offset, "no packet has this block")
+    def _packet_of(self, address: BlockAddress) -> tuple[int, Header]:
+        with self._reading(address.segment) as (file, salt):
+            found = packets.header_of_block(file, salt, address)
+        if found is None:
+            raise self._damaged(address.segment, address.offset, "no packet has this block")
+        return found
 
     def verify(self, end: End) -> None:
         """Raise ``StoreDamaged`` unless a whole commit ends there, or none is there yet."""
         if end.begin == end.offset:
             return
-        try:
-            with self._open(end.segment) as file:
-                salt = self._read_segment_header(file, end.segment)
-                file.seek(end.begin)
-                header = _read_packet_header(file, salt)
-                file.seek(end.begin)
-                before = header and header.end_before(end.segment, end.begin)
-                commit = before and self._read_commit(file, salt, before)
-        except OSError as error:
-            raise translate(error, f"cannot read {self.file(end.segment)}") from error
+        with self._reading(end.segment) as (file, salt):
+            file.seek(end.begin)
+            header = packets.read_header(file, salt)
+            file.seek(end.begin)
+            before = header and header.end_before(end.segment, end.begin)
+            commit = before and packets.read_commit(file, salt, before)
         if not commit or commit.end != end:
             raise self._damaged(end.segment, end.begin, f"no whole commit {end.number} begins here")
 
-    def _read_commit(self, file: BinaryIO, salt: int, before: End) -> StoredCommit | None:
-        """The commit that begins here, after the end of the one before; None unless it is whole."""
-        segment, _, begin, last, _ = before
-        addresses: list[BlockAddress] = []
-        records: list[bytes] = []
-        commit_last = -1
-        while True:
-            header = _read_packet_header(file, salt)
-            if header is None or header.first != last + 1 or header.commit_first != before.last + 1:
-                return None
-            if header.flags not in (0, _NUMBERED):
-                raise StoreForeign(f"{self.file(segment)} was written by a newer Rewind")
-            if not header.follows(before) or commit_last not in (-1, header.commit_last):
-                return None
-            offset = file.tell()
-            payload = _read_payload(file, header, salt)
-            if payload is None:
-                return None
-            last, commit_last = header.last, header.commit_last
-            ids_end = len(payload) - header.marks_length
-            length = ids_end - _APPEND_ID.size * header.id_count
-            if length:
-                addresses.append(BlockAddress(last, segment, offset, length))
-                records += blocks.decode(payload[:length], last).records()
-            if last == commit_last:
-                ids = list(_APPEND_ID.iter_unpack(payload[length:ids_end]))
-                marks = _decode_marks(payload[ids_end:]) if header.marks_length else {}
-                end = End(segment, begin, file.tell(), last, header.number or last)
-                return StoredCommit(end, addresses, records, ids, marks)
+    def last_said(self) -> int:
+        """The head as the last packet says it, which may be of an unfinished commit; nothing else is read."""
+        segment = self.firsts[-1]
+        if self.size(segment) <= SEGMENT_HEADER_BYTES:
+            return segment - 1
+        with self._reading(segment) as (file, salt):
+            header = packets.last_header(file, salt)
+        return header.commit_last if header else segment - 1
+
+    @contextmanager
+    def _reading(self, segment: int) -> Iterator[tuple[BinaryIO, int]]:
+        """The file of a segment, behind its verified header, and its salt."""
+        try:
+            with self._open(segment) as file:
+                yield file, self._read_segment_header(file, segment)
+        except OSError as error:
+            raise translate(error, f"cannot read {self.file(segment)}") from error
 
     def make_ready(self, end: End) -> None:
         """Make the last segment ready for the commit after the last whole one, which ends there.
@@ -504,7 +329,7 @@ class Segments:
         segment, _, offset, last, number = end
         with self._open(segment) as file:
             self._salt = self._read_segment_header(file, segment)
-            if size > offset and (later := self._later_commit(file, end)):
+            if size > offset and (later := packets.later_commit(file, self._salt, end)):
                 raise self._damaged(
                     segment, offset, f"no whole commit, but a later one at offset {later}"
                 )
@@ -527,24 +352,6 @@ class Segments:
         # before its sync.
         os.fdatasync(self._writer)
         self.end, self._size = end, max(size, offset)
-
-    def _later_commit(self, file: BinaryIO, end: End) -> int | None:
-        """The offset of a packet behind this end that is of a later commit than the next one, if any.
-
-        The header is enough: it was written only after the commit in front of it had been synced.
-        """
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            offset = content.find(_PACKET_MAGIC, end.offset)
-            while offset >= 0:
-                content.seek(offset)
-                header = _read_packet_header(content, self._salt)
-                # Commits without events have the same positions; an earlier release's have no number.
-                if header is not None and (
-                    header.commit_first > end.last + 1 or header.number > end.number + 1
-                ):
-                    return offset
-                offset = content.find(_PACKET_MAGIC, offset + 1)
-        return None
 
     def _damaged(self, segment: int, offset: int, what: str) -> StoreDamaged:
         return StoreDamaged(f"{self.file(segment)} is damaged at offset {offset}: {what}")
@@ -581,28 +388,3 @@ class Segments:
 def _begin_of(segment: int, end: End) -> End:
     """The end of the same commit, as a segment that is begun after it has it."""
     return End(segment, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES, end.last, end.number)
-
-
-def _read_packet_header(file: BinaryIO | mmap.mmap, salt: int) -> _PacketHeader | None:
-    """The header of a packet, which is read; None if these bytes are none."""
-    header = file.read(_OLD_HEADER_BYTES)
-    if len(header) < _OLD_HEADER_BYTES:
-        return None
-    magic, *fields = _PACKET.unpack_from(header)
-    checksum = crc32(header[: _PACKET.size], salt)
-    if magic != _PACKET_MAGIC or header[_PACKET.size :] != _CRC.pack(checksum):
-        return None
-    if fields[0] != _NUMBERED:
-        return _PacketHeader(*fields)
-    more = file.read(_NUMBER.size + _CRC.size)
-    number = more[: _NUMBER.size]
-    if more[_NUMBER.size :] != _CRC.pack(crc32(number, checksum)):
-        return None
-    return _PacketHeader(*fields, *_NUMBER.unpack(number))
-
-
-def _read_payload(file: BinaryIO, header: _PacketHeader, salt: int) -> bytes | None:
-    """The payload that follows a header; None unless it is whole."""
-    payload = file.read(header.length)
-    whole = len(payload) == header.length and crc32(payload, salt) == header.payload_crc
-    return payload if whole else None
