@@ -24,7 +24,7 @@ import zmq
 import rewind.daemon.server
 import rewind.store
 from rewind.backends import Backend, blocks, open_backend
-from rewind.client.requests import new_append_id
+from rewind.client.appends import new_append_id
 from rewind.daemon.server import Server
 from rewind.daemon.settings import Settings
 from rewind.events import Append, AppendEvent, join_records

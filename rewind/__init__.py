@@ -40,23 +40,29 @@ from rewind.errors import (
     WrongExpectedVersion,
     WrongKind,
 )
-from rewind.events import ANY, NO_STREAM, STREAM_EXISTS, Advance, Appended, Event, NewEvent
+from rewind.events import ANY, NO_STREAM, NOW, STREAM_EXISTS, Advance, Appended, Event, NewEvent
 from rewind.query import AppendCondition, Query, QueryItem
 from rewind.release import __version__
 
 if TYPE_CHECKING:
-    from rewind.client.asynchronous import AsyncClient, AsyncSubscription, connect_async, open_async
-    from rewind.client.blocking import Client, Subscription, connect, open
+    from rewind.client.async_subscription import AsyncSubscription
+    from rewind.client.asynchronous import AsyncClient, connect_async, open_async
+    from rewind.client.blocking import Client, connect, open
+    from rewind.client.names import CursorInfo
+    from rewind.client.reading import AsyncEvents, Events
     from rewind.client.requests import Info
+    from rewind.client.subscription import Subscription
 
 __all__ = [
     "ANY",
+    "NOW",
     "NO_STREAM",
     "STREAM_EXISTS",
     "Advance",
     "AppendCondition",
     "Appended",
     "AsyncClient",
+    "AsyncEvents",
     "AsyncSubscription",
     "BadConfiguration",
     "BadJson",
@@ -68,8 +74,10 @@ __all__ = [
     "ConcurrencyConflict",
     "ConditionFailed",
     "ConditionTooWide",
+    "CursorInfo",
     "CursorMoved",
     "Event",
+    "Events",
     "Forbidden",
     "IdConflict",
     "Info",
@@ -109,11 +117,14 @@ _MODULES = {
     "connect": "rewind.client.blocking",
     "open": "rewind.client.blocking",
     "Client": "rewind.client.blocking",
-    "Subscription": "rewind.client.blocking",
+    "Subscription": "rewind.client.subscription",
+    "Events": "rewind.client.reading",
     "connect_async": "rewind.client.asynchronous",
     "open_async": "rewind.client.asynchronous",
     "AsyncClient": "rewind.client.asynchronous",
-    "AsyncSubscription": "rewind.client.asynchronous",
+    "AsyncSubscription": "rewind.client.async_subscription",
+    "AsyncEvents": "rewind.client.reading",
+    "CursorInfo": "rewind.client.names",
     "Info": "rewind.client.requests",
 }
 

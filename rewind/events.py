@@ -14,6 +14,7 @@ store/plan.py (the rules of appending) or wire/ (the frames).
 
 from __future__ import annotations
 
+import enum
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,19 @@ NO_STREAM = 0
 """Expected version: the stream must not exist yet."""
 STREAM_EXISTS = -1
 """Expected version: the stream must exist, at whatever version."""
+
+
+class Now(enum.Enum):
+    """The kind of ``NOW``, for annotations."""
+
+    NOW = "NOW"
+
+    def __repr__(self) -> str:
+        return "NOW"
+
+
+NOW = Now.NOW
+"""Where a subscription begins: behind everything there is when it is made."""
 
 INT_MAX = 2**63 - 1  # every integer fits the signed 64 bits of SQLite, Java and Go
 

@@ -118,20 +118,30 @@ ROOMS = (
         "client",
         "what people call, blocking and asyncio, and how it gets to a daemon or a store",
         {
-            "requests.py": "errors arguments events checks wire",
-            "pages.py": "errors arguments events checks wire requests.py",
+            "appends.py": "errors arguments events checks wire",
+            "requests.py": "errors arguments query events checks wire appends.py",
+            "names.py": "arguments checks wire requests.py",
+            "pages.py": "errors arguments query events checks wire requests.py names.py",
+            "reading.py": "query events pages.py",
+            "beginning.py": "errors arguments query events checks wire requests.py names.py pages.py",
+            "decide.py": "errors arguments query events wire requests.py pages.py beginning.py",
             "follow.py": "errors events endpoints wire requests.py pages.py",
-            "outstanding.py": "errors events wire requests.py",
+            "outstanding.py": "errors events wire appends.py requests.py",
             "lookup.py": "errors endpoints",
             "zmq_sockets.py": "errors wire follow.py outstanding.py lookup.py zmq",
             "zmq_blocking.py": "errors wire requests.py follow.py outstanding.py lookup.py zmq_sockets.py zmq",
             "zmq_async.py": "errors wire requests.py follow.py outstanding.py lookup.py zmq_sockets.py zmq",
             "opened.py": "errors events wire backends store answers requests.py",
             "embedded.py": "errors events wire answers requests.py follow.py opened.py",
-            "blocking.py": "errors arguments events checks endpoints wire requests.py pages.py follow.py (zmq_blocking.py) "
-            "(embedded.py)",
-            "asynchronous.py": "errors arguments events checks endpoints wire requests.py pages.py follow.py (zmq_async.py) "
-            "(embedded.py) blocking.py",
+            "async_embedded.py": "wire requests.py follow.py embedded.py",
+            "subscription.py": "errors arguments events checks follow.py",
+            "async_subscription.py": "errors arguments events checks beginning.py follow.py (async_embedded.py) "
+            "subscription.py (zmq_async.py)",
+            "blocking.py": "errors arguments query events endpoints wire appends.py requests.py names.py pages.py "
+            "reading.py beginning.py decide.py follow.py subscription.py (zmq_blocking.py) (embedded.py)",
+            "asynchronous.py": "errors arguments query events endpoints wire appends.py requests.py names.py pages.py "
+            "reading.py beginning.py decide.py follow.py async_subscription.py (zmq_async.py) (embedded.py) "
+            "(async_embedded.py) blocking.py",
             "__init__.py": "",
         },
     ),

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 import rewind
-from rewind import NewEvent
+from rewind import Advance, AppendCondition, NewEvent, Query, QueryItem
 from rewind.errors import quoted
+from rewind.events import Now
 
 OBJECT = object()
 EVENT = NewEvent("A")
@@ -30,6 +31,7 @@ NUMBER = ("1", b"1", 1.5, True, [1], OBJECT, datetime.timedelta(1), -1, 2**63, 1
 COUNT = (*NUMBER, None)
 FLAG = (None, 0, 1, "no", [], OBJECT)
 TEXTS = ("A", b"A", None, 5, {"A": 1}, OBJECT, [1], [None], [b"A"], [["A"]], ["\ud800"], [FLOOD])
+CATEGORIES = (*TEXTS, [""], ["a\nb"])
 SECONDS = ("1", b"1", True, [1], OBJECT, float("nan"), -1, -0.0015, datetime.timedelta(1))
 ID = (5, True, 1.5, "text", b"short", "", [uuid.UUID(int=1)], OBJECT)
 TIME = (
@@ -43,6 +45,21 @@ TIME = (
 VERSION = ("3", b"3", True, 1.5, [1], OBJECT, EVENT, -2, 2**63, 10**5_000)
 DEEP = (b"x", OBJECT, {1}, {1: 2}, {"k": [OBJECT]}, [datetime.date(2025, 11, 23)], 2**64, "\ud800",
         float("nan"), [[float("inf")]])  # fmt: skip
+
+ITEM = QueryItem(tags=["a"])
+QUERY = ("A", b"A", 5, True, [], [ITEM], {"tags": ["a"]}, OBJECT, QueryItem, AppendCondition(ITEM),
+         Query(*[QueryItem(tags=[str(number)]) for number in range(65)]),
+         QueryItem(tags=[str(number) for number in range(1_025)]), QueryItem(tags=[""]),
+         QueryItem(types=[FLOOD]), QueryItem(streams=["\ud800"]))  # fmt: skip
+CONDITIONS = (None, "A", b"A", 5, ITEM, Query(ITEM), {"A": ITEM}, OBJECT, [ITEM], [None],
+              [AppendCondition(ITEM), "A"], AppendCondition(ITEM, 2**63), [AppendCondition(ITEM)] * 65,
+              AppendCondition(QueryItem(tags=[FLOOD])), AppendCondition(ITEM, -1))  # fmt: skip
+CURSORS = ("c", b"c", 5, [("c", 1)], [], OBJECT, {5: 1}, {b"c": 1}, {"": 1}, {"a\nb": 1}, {"$c": 1},
+           {FLOOD: 1}, {"\ud800": 1}, {str(number): 1 for number in range(65)},
+           *({"c": each} for each in (*NUMBER, None)), {"c": Advance("1")}, {"c": Advance(-1)},
+           {"c": Advance(1, expected="1")}, {"c": Advance(1, expected=-1)},
+           {"c": Advance(1, reset=1)})  # fmt: skip
+CURSOR = (*NAME, "$c")
 
 Wrong = dict[str, tuple[Any, ...]]
 
@@ -65,6 +82,8 @@ CLIENT: dict[str, tuple[dict[str, Any], Wrong]] = {
                        [EVENT, "A"], READ_EVENT, [READ_EVENT]),
             "expected_version": VERSION,
             "append_id": ID,
+            "conditions": CONDITIONS,
+            "cursors": CURSORS,
             "timeout": SECONDS,
         },
     ),
@@ -77,21 +96,54 @@ CLIENT: dict[str, tuple[dict[str, Any], Wrong]] = {
             "expected": ("s", 0, False, [("s", 1)], [], OBJECT, *({"s": each} for each in VERSION),
                          {5: 1}, {b"s": 1}, {"": 0}, {"\ud800": 1}, {"a\nb": 1}, {FLOOD: 1}),
             "append_id": ID,
+            "conditions": CONDITIONS,
+            "cursors": CURSORS,
             "timeout": SECONDS,
         },
     ),
-    "read": ({}, {**_READ, "prefix": (*TEXT, FLOOD)}),
+    "decide": (
+        {"decision": lambda events: None, "stream": "s", "fold": lambda state, event: state},
+        {
+            "decision": (None, "f", 5, OBJECT, lambda events: "A", lambda events: 5,
+                         lambda events: {"s": EVENT}),
+            "stream": NAME[1:],
+            "query": (*QUERY, ITEM),
+            "fold": ("f", 5, OBJECT, [len]),
+            "initial": (),
+            "attempts": (*COUNT[:8], 0, None),
+            "append_id": ID,
+            "timeout": SECONDS,
+        },
+    ),
+    "read": ({}, {**_READ, "prefix": (*TEXT, FLOOD), "categories": CATEGORIES, "query": QUERY}),
     "read_stream": ({"stream": "s"}, {**_READ, "stream": NAME}),
+    "last": ({}, {"stream": NAME[1:], "query": QUERY}),
+    "appended": ({"append_id": uuid.UUID(int=1)}, {"append_id": (*ID, None)}),
+    "types": ({}, {"prefix": (*TEXT, FLOOD)}),
+    "tags": ({}, {"prefix": (*TEXT, FLOOD)}),
+    "categories": ({}, {"prefix": (*TEXT, FLOOD)}),
+    "cursor": ({"name": "c"}, {"name": CURSOR}),
+    "cursors": ({}, {"prefix": (*TEXT, FLOOD)}),
+    "advance": (
+        {"name": "c", "position": 0},
+        {"name": CURSOR, "position": COUNT, "expected": (*NUMBER, 5)},
+    ),
+    "reset_cursor": ({"name": "c", "position": 0}, {"name": CURSOR, "position": COUNT}),
+    "delete_cursor": ({"name": "c"}, {"name": CURSOR}),
     "event": ({"id": uuid.UUID(int=1)}, {"id": (*ID, None)}),
     "streams": ({}, {"prefix": (*TEXT, FLOOD)}),
     "subscribe": (
         {},
         {
-            "after": COUNT,
+            "after": (*COUNT, "NOW", Now),
             "stream": NAME[1:],
             "prefix": (*TEXT, FLOOD),
             "types": TEXTS,
             "tags": (*TEXTS, [""]),
+            "categories": CATEGORIES,
+            "query": QUERY,
+            "since": TIME,
+            "cursor": CURSOR[1:],
             "store_id": ID,
         },
     ),

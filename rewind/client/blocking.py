@@ -2,33 +2,38 @@
 
 What to ask and when to ask again is decided in requests.py and outstanding.py; how it gets there is a
 transport: zmq_blocking.py (ZeroMQ) or embedded.py (a store and a lock), imported when one is opened.
-Here is what people call, and the ``Subscription`` they iterate over.
+Here is what people call. What they iterate over is in reading.py and subscription.py.
 
 Next: requests.py. For asyncio: asynchronous.py.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
-import threading
-import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
-from rewind.arguments import at_least_one, flag_of, number_of, place_of, text_of
-from rewind.checks import check_seconds
+from rewind.arguments import flag_of, number_of, place_of, text_of, wrong_kind
+from rewind.client.appends import Cursors
+from rewind.client.beginning import Place, Steps, begin, subscription_read
+from rewind.client.decide import decide
 from rewind.client.follow import Delivery
-from rewind.client.pages import EventPages, Pages, PagesAhead, StreamPages, to_read
-from rewind.client.requests import TIMEOUT_S, Call, Id, Info, Requests
+from rewind.client.names import CursorInfo, ask_cursor, cursor_pages, name_pages, stream_pages
+from rewind.client.pages import EventPages, Pages, PagesAhead, to_read
+from rewind.client.reading import Events
+from rewind.client.requests import TIMEOUT_S, Call, Conditions, Id, Info, Requests
+from rewind.client.subscription import Source, Subscription
 from rewind.endpoints import check_endpoint
-from rewind.errors import Closed
-from rewind.events import Appended, Event, NewEvent
+from rewind.errors import RewindError
+from rewind.events import NOW, Advance, Appended, Event, NewEvent, Now
+from rewind.query import Query, QueryItem
+from rewind.wire.native import Read
 from rewind.wire.replies import Reply
 
 ENDPOINT = "tcp://127.0.0.1:9090"
-BATCH_EVENTS = 500  # This makes a database transaction of a good size.
 
 T = TypeVar("T")
 
@@ -81,23 +86,6 @@ def open(
     return Client(Embedded(url, read_only, requests.store_id), requests)
 
 
-class Source(Protocol):
-    """Where a subscription's events come from. One thread at a time calls ``fetch``."""
-
-    def fetch(self, seconds: float | None) -> None:
-        """Let the delivery have events as soon as there are some. Returns as well when the read has
-        moved on without any, at ``wake``, and after so many seconds."""
-
-    def hurry(self) -> None:
-        """Find out soon how far the store is. Any thread."""
-
-    def wake(self) -> None:
-        """Make ``fetch`` return. Any thread."""
-
-    def close(self) -> None:
-        """Release everything; not during ``fetch``."""
-
-
 class Transport(Protocol):
     """How calls get to a store, and the answers back."""
 
@@ -142,6 +130,8 @@ class Client:
         expected_version: int | None = None,
         *,
         append_id: Id | None = None,
+        conditions: Conditions = (),
+        cursors: Cursors | None = None,
         timeout: float | None = None,
     ) -> Appended:
         """Append one or more events to a stream, all or none. Durable when it returns.
@@ -149,12 +139,18 @@ class Client:
         ``expected_version``: the version the stream must be at: a number, ``NO_STREAM``,
         ``STREAM_EXISTS``, or ``ANY``. ``append_id``: makes a repetition harmless, by this process
         or a later one; made for you when absent, unless the events carry ids themselves, which do
-        the same. ``timeout``: seconds, the client's when None.
+        the same. ``conditions``: one or several, each a query that no event may match after the position
+        of the decision; ``Events.condition`` makes one. ``cursors``: name -> position, or ``Advance``:
+        cursors that move forward in the same commit; with them there may be no events. ``timeout``:
+        seconds, the client's when None.
 
-        Raises ``WrongExpectedVersion``, ``IdConflict``, ``StorageFull``, ``BadRequest``,
-        ``TooLarge``; ``Unavailable``, whose ``append_id`` makes a later repetition safe.
+        Raises ``WrongExpectedVersion``, ``ConditionFailed`` and ``CursorMoved``, which are all
+        ``ConcurrencyConflict``; ``IdConflict``, ``StorageFull``, ``BadRequest``, ``TooLarge``;
+        ``Unavailable``, whose ``append_id`` makes a later repetition safe.
         """
-        call = self._requests.append(stream, events, expected_version, append_id, timeout)
+        call = self._requests.append(
+            stream, events, expected_version, append_id, timeout, conditions, cursors
+        )
         return self._run(call)
 
     def append_streams(
@@ -163,14 +159,48 @@ class Client:
         *,
         expected: Mapping[str, int] | None = None,
         append_id: Id | None = None,
+        conditions: Conditions = (),
+        cursors: Cursors | None = None,
         timeout: float | None = None,
     ) -> Appended:
         """Append (stream, event) pairs in this order, next to one another, all or none.
 
         ``expected``: stream -> version, of any streams, also ones not written to. Else as ``append``.
         """
-        call = self._requests.append_streams(events, expected, append_id, timeout)
+        call = self._requests.append_streams(
+            events, expected, append_id, timeout, conditions, cursors
+        )
         return self._run(call)
+
+    def decide(
+        self,
+        decision: Callable[[Any], Any],
+        *,
+        stream: str | None = None,
+        query: Query | QueryItem | None = None,
+        fold: Callable[[Any, Event], Any] | None = None,
+        initial: Any = None,
+        attempts: int = 8,
+        append_id: Id | None = None,
+        timeout: float | None = None,
+    ) -> Appended | None:
+        """Read what matters, decide, and append that only if nothing that matters came between.
+
+        ``stream`` or ``query``: what the decision depends on. ``fold``: state and event -> the next
+        state, beginning with ``initial``, which is copied for each attempt; without a ``fold`` the state
+        is the list of events. ``decision``: state -> events of ``stream``, or (stream, event) pairs, or
+        None for nothing, which this then returns. What it raises passes through, and nothing is stored.
+
+        After a ``ConcurrencyConflict`` all of it is done again, ``attempts`` times in all; then it is
+        raised. ``append_id``: of the command, which is handled once: if an append with this id is stored,
+        its answer is returned, and nothing is decided. ``timeout``: seconds for each request, the
+        client's when None. Raises as ``append`` does.
+        """
+        return self._play(
+            decide(
+                self._requests, decision, stream, query, fold, initial, attempts, append_id, timeout
+            )
+        )
 
     # Reading
 
@@ -184,16 +214,33 @@ class Client:
         prefix: str = "",
         types: Iterable[str] = (),
         tags: Iterable[str] = (),
+        categories: Iterable[str] = (),
+        query: Query | QueryItem | None = None,
         since: int | datetime | None = None,
-    ) -> Iterator[Event]:
+    ) -> Events:
         """Events by position, ``after < position <= until``; ends at what was the head at its start.
 
         ``limit``: at most so many events. ``backwards``: newest first. Only events whose stream
-        begins with ``prefix``, whose type is one of ``types``, that have all ``tags``, and were
-        recorded at or after ``since``: a datetime with a time zone, or nanoseconds UTC.
+        begins with ``prefix``, whose type is one of ``types``, that have all ``tags``, whose category
+        is one of ``categories``, and that were recorded at or after ``since``: a datetime with a time
+        zone, or nanoseconds UTC. ``query``: only events that match it; instead of the others but
+        ``since``.
+
+        What it gives says the position that was read to, and makes the condition of an append.
         """
-        read = to_read(after, until, limit, backwards, None, prefix, types, tags, since)
-        return self._pages(EventPages(self._requests, read))
+        read = to_read(
+            after=after,
+            until=until,
+            limit=limit,
+            backwards=backwards,
+            prefix=prefix,
+            types=types,
+            tags=tags,
+            categories=categories,
+            query=query,
+            since=since,
+        )
+        return self._read(read)
 
     def read_stream(
         self,
@@ -206,14 +253,33 @@ class Client:
         types: Iterable[str] = (),
         tags: Iterable[str] = (),
         since: int | datetime | None = None,
-    ) -> Iterator[Event]:
+    ) -> Events:
         """One stream's events by version, ``after < version <= until``; else as ``read``.
 
         A stream that does not exist has none.
         """
-        stream = text_of(stream, "stream")  # None would read all streams.
-        read = to_read(after, until, limit, backwards, stream, "", types, tags, since)
-        return self._pages(EventPages(self._requests, read))
+        read = to_read(
+            after=after,
+            until=until,
+            limit=limit,
+            backwards=backwards,
+            stream=text_of(stream, "stream"),  # None would read all streams.
+            types=types,
+            tags=tags,
+            since=since,
+        )
+        return self._read(read)
+
+    def last(
+        self, *, stream: str | None = None, query: Query | QueryItem | None = None
+    ) -> Event | None:
+        """The last event of a stream, or that matches a query; without either, of the store.
+
+        None if there is none.
+        """
+        read = to_read(stream=stream, query=query, backwards=True, limit=1)
+        with self._read(read) as events:
+            return next(events, None)
 
     def event(self, id: Id) -> Event:
         """The event with this id. Raises ``UnknownEvent``."""
@@ -227,28 +293,100 @@ class Client:
         """What the daemon, or the embedded store, says of itself."""
         return self._run(self._requests.info())
 
+    def appended(self, append_id: Id) -> Appended | None:
+        """What the append with this id was answered with, as a ``duplicate``; None if none is stored."""
+        return self._run(self._requests.appended(append_id))
+
+    # Names
+
     def streams(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Name and version of every stream whose name begins with ``prefix``, by name."""
-        return self._pages(StreamPages(self._requests, prefix))
+        return self._pages(stream_pages(self._requests, prefix))
+
+    def types(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """Every type that begins with ``prefix``, by name, and the position of its last event."""
+        return self._pages(name_pages(self._requests, "type", prefix))
+
+    def tags(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """Every tag that begins with ``prefix``, by name, and the position of its last event."""
+        return self._pages(name_pages(self._requests, "tag", prefix))
+
+    def categories(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """Every category that begins with ``prefix``, by name, and the position of its last event.
+
+        The category of a stream is its name before the first ``-``.
+        """
+        return self._pages(name_pages(self._requests, "category", prefix))
+
+    # Cursors
+
+    def cursor(self, name: str) -> CursorInfo:
+        """Where a cursor stands. One that does not exist is at position 0."""
+        return self._run(ask_cursor(self._requests, name))
+
+    def cursors(self, prefix: str = "") -> Iterator[CursorInfo]:
+        """Every cursor whose name begins with ``prefix``, by name."""
+        return self._pages(cursor_pages(self._requests, prefix))
+
+    def advance(self, name: str, position: int, *, expected: int | None = None) -> None:
+        """Move a cursor forward to ``position``: its consumer is done with everything up to there.
+
+        Where it stands already is fine. ``expected``: the position it must be at, 0 if it must not
+        exist. Durable when it returns. Raises ``CursorMoved`` when it is not there, or stands further,
+        and ``BadRequest`` for a position beyond the head.
+        """
+        where = Advance(number_of(position, "position"), expected)
+        self._run(self._requests.advance(name, where))
+
+    def reset_cursor(self, name: str, position: int) -> None:
+        """Put a cursor at ``position``, also back: its consumer begins again after that."""
+        where = Advance(number_of(position, "position"), reset=True)
+        self._run(self._requests.advance(name, where))
+
+    def delete_cursor(self, name: str) -> None:
+        """Delete a cursor. One that does not exist is no error."""
+        self._run(self._requests.advance(name, Advance(None)))
+
+    # Following
 
     def subscribe(
         self,
         *,
-        after: int = 0,
+        after: int | Now = 0,
         stream: str | None = None,
         prefix: str = "",
         types: Iterable[str] = (),
         tags: Iterable[str] = (),
+        categories: Iterable[str] = (),
+        query: Query | QueryItem | None = None,
+        since: int | datetime | None = None,
+        cursor: str | None = None,
         store_id: Id | None = None,
     ) -> Subscription:
         """Every event after ``after``, for ever: those there are, then those that come.
 
-        ``after`` is a position; with ``stream`` it is a version of that stream. Filters as in
-        ``read``. ``store_id``: the store that ``after`` is of, the client's when None; without either
-        it is the first store found. Another one raises ``StoreChanged`` in the iteration.
+        ``after`` is a position, with ``stream`` a version of that stream, or ``NOW``: only what comes
+        after this call. Filters as in ``read``. ``cursor``: begin where this cursor stands, which is
+        never moved by reading: ``advance`` it, or move it in the append of what came of the events. If
+        it does not exist, ``after`` says where to begin, and with ``NOW`` the cursor is put there.
+
+        ``store_id``: the store that ``after`` is of, the client's when None; without either it is the
+        first store found. Another one raises ``StoreChanged`` in the iteration.
         """
-        read = to_read(after, None, None, False, stream, prefix, types, tags, None)
-        delivery = Delivery(read, self._requests.store(store_id))
+        read = subscription_read(
+            after=after,
+            stream=stream,
+            prefix=prefix,
+            types=types,
+            tags=tags,
+            categories=categories,
+            query=query,
+            since=since,
+            cursor=cursor,
+        )
+        delivery, place = Delivery(read), Place(read.after, self._requests.store(store_id))
+        steps = begin(self._requests, read, place, after is NOW, cursor)
+        delivery.begin(*self._play(steps))
         subscription = Subscription(self._transport.follow(delivery), delivery)
         self._subscriptions.add(subscription)
         return subscription
@@ -271,154 +409,36 @@ class Client:
         self._transport.ask(call)
         return call.value(self._transport.answer(call))
 
-    def _pages(self, pages: Pages) -> Iterator[Any]:
+    def _play(self, steps: Steps[T]) -> T:
+        """Carry out steps; what they return."""
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    found = self._run(step) if isinstance(step, Call) else _awaited(step)
+                except RewindError as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(found)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+    def _read(self, read: Read) -> Events:
+        pages = EventPages(self._requests, read)
+        return Events(pages, self._pages(pages))
+
+    def _pages(self, pages: Pages) -> Generator[Any, None, None]:
         """Items of page after page; the next one is under way while the caller has this one."""
         with PagesAhead(self._transport, pages) as ahead:
             while ahead.call is not None:
                 yield from ahead.take(self._transport.answer(ahead.call))
 
 
-class Subscription:
-    """Events without end, in order, none missing and none twice; made by ``Client.subscribe``.
-
-    Iterate over it, in one thread; it survives the daemon's restarts and absence. The iteration
-    ends after ``stop``, or when the client is closed. It raises ``StoreChanged`` when another
-    store, or an older copy, is found behind the endpoint, and is over then.
-    """
-
-    def __init__(self, source: Source, delivery: Delivery) -> None:
-        self._source = source
-        self._delivery = delivery
-        self._pid = os.getpid()
-        self._stopped = False
-        self._ended = False
-        self._turn = threading.Lock()  # Whoever uses the source holds it.
-        self._changed = threading.Condition()
-        self._waiting = 0  # This many threads are in a wait; without one nobody is notified.
-
-    @property
-    def position(self) -> int:
-        """Position of the last event handed out, to subscribe after next time. With ``stream`` it
-        is the event's version in that stream."""
-        return self._delivery.position
-
-    @property
-    def caught_up(self) -> bool:
-        """Whether the consumer asked for more after handling all there was."""
-        return self._delivery.caught_up
-
-    def __iter__(self) -> Iterator[Event]:
-        return self
-
-    def __next__(self) -> Event:
-        self._asked()
-        if not self._fill(None):
-            raise StopIteration
-        return self._delivery.next()
-
-    def batches(
-        self, max_events: int = BATCH_EVENTS, max_wait: float | None = None
-    ) -> Iterator[list[Event]]:
-        """The same events in lists: what is at hand, at most ``max_events``, without waiting for
-        more than the first.
-
-        ``max_wait``: seconds after which an empty list is given, so that the consumer can do
-        something else meanwhile; 0 does not wait, None waits for ever.
-        """
-        if max_wait is not None:
-            max_wait = check_seconds(max_wait, "max_wait")
-        return self._batches(at_least_one(max_events, "max_events"), max_wait)
-
-    def wait_caught_up(self, timeout: float | None = None) -> bool:
-        """Wait, in another thread than the consumer's, until ``caught_up``; False after
-        ``timeout`` seconds, or when the subscription ends first."""
-        return self._wait(lambda: self._delivery.caught_up, timeout)
-
-    def wait_for(self, position: int, timeout: float | None = None) -> bool:
-        """Wait, in another thread, until the consumer has handled everything up to ``position`` and
-        asked for more: after ``append``, wait for its ``last`` to read your own write. With
-        ``stream`` it is a version. False after ``timeout`` seconds, or when the subscription ends.
-        """
-        position = number_of(position, "position")
-        if self._delivery.handled < position:
-            self._source.hurry()
-        return self._wait(lambda: self._delivery.handled >= position, timeout)
-
-    def stop(self) -> None:
-        """End the iteration, at any time, from any thread. What was not handed out is dropped."""
-        self._stopped = True
-        if os.getpid() != self._pid:  # In a forked child the sockets are the parent's.
-            return
-        self._source.wake()
-        if self._turn.acquire(blocking=False):  # If not, the consumer has it, wakes and ends it.
-            try:
-                self._end()
-            finally:
-                self._turn.release()
-
-    def _batches(self, max_events: int, max_wait_s: float | None) -> Iterator[list[Event]]:
-        while True:
-            self._asked()
-            if not self._fill(max_wait_s):
-                return
-            yield self._delivery.take(max_events)
-
-    def _asked(self) -> None:
-        self._delivery.asked()
-        if self._waiting:
-            self._tell()
-
-    def _tell(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
-
-    def _wait(self, ready: Callable[[], bool], timeout: float | None) -> bool:
-        if timeout is not None:
-            timeout = check_seconds(timeout, "timeout")
-        if ready():
-            return True
-        self._check_process()  # Nobody iterates over it here, so the wait would have no end.
-        with self._changed:
-            self._waiting += 1
-            try:
-                self._changed.wait_for(lambda: ready() or self._ended, timeout)
-            finally:
-                self._waiting -= 1
-        return ready()
-
-    def _fill(self, seconds: float | None) -> bool:
-        """Wait at most so long until there is something to hand out; False when it is over."""
-        if self._delivery and not self._stopped:
-            return True
-        self._check_process()
-        deadline_s = None if seconds is None else time.monotonic() + seconds
-        with self._turn:
-            while not self._stopped:
-                try:
-                    self._source.fetch(seconds)
-                except Closed:  # The client was closed, and its store with it.
-                    break
-                except BaseException:  # After Ctrl-C too, what was received may be lost.
-                    self._end()
-                    raise
-                if self._delivery and not self._stopped:
-                    return True
-                self._asked()
-                if deadline_s is not None:
-                    seconds = deadline_s - time.monotonic()
-                    if seconds <= 0:
-                        return True
-            self._end()
-        return False
-
-    def _check_process(self) -> None:
-        if os.getpid() != self._pid:
-            raise Closed(
-                f"this subscription belongs to process {self._pid}: subscribe again in this one, "
-                f"after {self.position}"
-            )
-
-    def _end(self) -> None:
-        self._stopped = self._ended = True
-        self._source.close()
-        self._tell()
+def _awaited(step: Any) -> Any:
+    """There is no loop to wait for it in: raises ``WrongKind``."""
+    if inspect.iscoroutine(step):
+        step.close()
+    raise wrong_kind(
+        "decision", step, "give a function that is no coroutine, or use an AsyncClient"
+    )

@@ -19,8 +19,8 @@ from typing import Any
 from rewind.answers import answer_appends
 from rewind.client.follow import Delivery
 from rewind.client.opened import close_store, open_store
-from rewind.client.requests import Call, closed, parse_reply
-from rewind.errors import Closed, RequestError
+from rewind.client.requests import Call, closed, narrowed, parse_reply
+from rewind.errors import Closed, ConditionTooWide, RequestError, RewindError
 from rewind.events import Append
 from rewind.wire.envelope import Request, decode_request
 from rewind.wire.replies import Reply, encode_error
@@ -45,6 +45,13 @@ class Embedded:
     def answer(self, call: Call[Any]) -> Reply:
         """Answer a call. Raises what it is refused with, or a ``StoreError``."""
         self.check_open()
+        call.outcome = call.from_its_store(self._ask(call))
+        while isinstance(call.outcome, ConditionTooWide):
+            call.body = narrowed(call.body, call.outcome)
+            call.outcome = call.from_its_store(self._ask(call))
+        return call.result()
+
+    def _ask(self, call: Call[Any]) -> Reply | RewindError:
         request = decode_request(
             [*_ROUTE, call.command, b"", call.body], store_id=self._opened.store_id.bytes
         )
@@ -52,9 +59,7 @@ class Embedded:
             frames = self._answer(request)
         except RequestError as refused:
             frames = encode_error(request, refused)
-        _, reply = parse_reply(frames[len(_ROUTE) :], self.url)
-        call.outcome = call.from_its_store(reply)
-        return call.result()
+        return parse_reply(frames[len(_ROUTE) :], self.url)[1]
 
     def _answer(self, request: Request) -> list[bytes]:
         if isinstance(request.body, Append):

@@ -51,9 +51,9 @@ class Delivery:
 
     ``reached``: everything up to here was received. ``at_end``: there was no more when the store was
     last asked, or told. ``changed``: either has moved, or events came, since somebody set it False.
-    ``position``: of the last event handed out. ``handled``: the consumer asked for more after
-    everything up to here. ``caught_up``: and there was no more. ``store_id``: the store that is read,
-    16 bytes; None while it is whichever answers first.
+    ``position``: everything that matches up to here was handed out. ``handled``: the consumer asked for
+    more after everything up to here. ``caught_up``: and there was no more. ``store_id``: the store that
+    is read, 16 bytes; None while it is whichever answers first.
     """
 
     def __init__(self, read: Read, store_id: bytes | None = None) -> None:
@@ -61,10 +61,20 @@ class Delivery:
         self.store_id = store_id
         self._read = msgspec.structs.replace(ready_to_send(read), limit=PAGE_EVENTS)
         self.by_version = read.stream is not None
-        self.unfiltered = not (self.by_version or self._read.filtered)
         self.reached = self.position = self.handled = read.after
         self.at_end = self.caught_up = self.changed = False
         self._events: deque[Event] = deque()
+
+    def begin(self, after: int, store_id: bytes | None) -> None:
+        """It begins after this, in this store: found out since it was made, and before it is used."""
+        self.reached = self.position = self.handled = after
+        self.store_id = store_id
+
+    @property
+    def unfiltered(self) -> bool:
+        """Whether every event of the store is to be delivered that comes from now on."""
+        read = self._read
+        return not (self.by_version or read.filtered or read.query or read.since is not None)
 
     def __bool__(self) -> bool:
         return bool(self._events)
@@ -100,6 +110,8 @@ class Delivery:
         if events:
             self.caught_up = False
             self._events.extend(events)
+            if self._read.since is not None:  # Times never decrease: whatever comes is later.
+                self._read = msgspec.structs.replace(self._read, since=None)
         self.reached, self.at_end = said.next, said.end
 
     def receive_next(self, event: Event) -> None:
@@ -120,7 +132,7 @@ class Delivery:
         if self._events:
             self.handled = self.position
         else:  # Events that did not match need no handling.
-            self.handled = self.reached
+            self.handled = self.position = self.reached
             self.caught_up = self.at_end
 
     def next(self) -> Event:
@@ -192,6 +204,7 @@ class Follower:
     def _reset(self) -> None:
         #: The topic socket's endpoint; None while it is unknown, or none is to be open.
         self.topic: str | None = None
+        self._topic_told: str | None = None  # INFO leads to this one.
         #: True once the topic socket has said that it is of the store that is read.
         self.heard = False
         self._says_store = False  # The daemon says its store with every answer, and takes it.
@@ -312,7 +325,10 @@ class Follower:
         if self.state is CHECKING:
             self._begin(info_of(reply))
             return
+        waited_for_time = not self.delivery.unfiltered
         self.delivery.receive(reply, self._where)
+        if waited_for_time and self.delivery.unfiltered:
+            self.topic = self._topic_told
         self._says_store = reply.store_id is not None
         if not self._says_store:
             self.topic = None
@@ -332,10 +348,11 @@ class Follower:
         if self._absence_logged:
             self._absence_logged = False
             logger.warning("%s is back", self._where)
+        self._topic_told = self._topic_endpoint or choose_topic(
+            info.endpoints.get("topic", ()), self._connected_to
+        )
         if self.delivery.unfiltered:
-            self.topic = self._topic_endpoint or choose_topic(
-                info.endpoints.get("topic", ()), self._connected_to
-            )
+            self.topic = self._topic_told
 
     # The topic socket
 

@@ -31,6 +31,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from rewind.client.appends import WEIGHT_MAX
 from rewind.client.requests import Call, not_native, parse_reply, passes_soon
 from rewind.errors import RequestError, RewindError, Unavailable
 from rewind.events import join_records
@@ -41,7 +42,6 @@ IN_FLIGHT_MAX = 1_000  # The daemon refuses more messages of one connection at o
 # to do: with one message of all of them they take turns.
 APPEND_MESSAGES_MAX = 4
 TOGETHER_MIN = 25  # A message of fewer appends would cost more than what is in it.
-TOGETHER_EVENTS_MAX = 1_024  # The daemon begins a commit with as many.
 TOGETHER_BYTES_MAX = 512 * 1024  # A larger message would keep others waiting.
 
 AnyCall = Call[Any]
@@ -55,6 +55,7 @@ class Outstanding:
         self._where = where
         self._calls: dict[AnyCall, None] = {}  # These are not settled, in the order asked.
         # These wait to be sent. A call that is settled meanwhile is passed over in its turn.
+        self._first: deque[AnyCall] = deque()
         self._appends: deque[AnyCall] = deque()
         self._others: deque[AnyCall] = deque()
         self._messages: dict[bytes, list[AnyCall]] = {}  # They were sent; an answer is welcome.
@@ -97,11 +98,15 @@ class Outstanding:
     @property
     def waiting(self) -> bool:
         """Whether ``to_send`` may have something once there is room for it."""
-        return bool(self._appends or self._others)
+        return bool(self._first or self._appends or self._others)
 
     def to_send(self, now_s: float) -> Iterator[tuple[bytes, bytes, bytes]]:
         """Command, id and body of each message that can go now."""
-        appends, others = self._appends, self._others
+        first, appends, others = self._first, self._appends, self._others
+        while first:
+            call = first.popleft()
+            if call in self._calls:
+                yield call.command, self._message([call], self._other_messages, now_s), call.body
         if appends:  # They go first, so that a read asked after them sees them.
             most = max(TOGETHER_MIN, -(-len(appends) // APPEND_MESSAGES_MAX))
             while appends and len(self._append_messages) < APPEND_MESSAGES_MAX:
@@ -178,10 +183,14 @@ class Outstanding:
         call.message_id = b""
         call.paused = False
         call.due_s = call.deadline_s
-        (self._appends if call.command == b"APPEND" else self._others).append(call)
+        if call.first:
+            self._first.append(call)
+        else:
+            (self._appends if call.command == b"APPEND" else self._others).append(call)
 
     def _clear(self) -> None:
         """Forget queues and messages; the calls themselves are kept."""
+        self._first.clear()
         self._appends.clear()
         self._others.clear()
         self._messages.clear()
@@ -243,11 +252,11 @@ _FORGOTTEN = Unavailable("nobody waits for this call")
 def take_together(appends: deque[AnyCall], most: int) -> list[AnyCall]:
     """Take the appends that go in one message, from the first on: at least one."""
     taken: list[AnyCall] = []
-    events = size = 0
+    weight = size = 0
     while appends and len(taken) < most:
-        events += appends[0].events
+        weight += appends[0].weight
         size += len(appends[0].body)
-        if taken and (events > TOGETHER_EVENTS_MAX or size > TOGETHER_BYTES_MAX):
+        if taken and (weight > WEIGHT_MAX or size > TOGETHER_BYTES_MAX):
             break
         taken.append(appends.popleft())
     return taken

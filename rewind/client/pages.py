@@ -1,43 +1,61 @@
 """Bounded reads, a page a call: made in turn by ``call``, until it gives None.
 
 A page's answer decides the next request, so the next one can be under way while the caller handles
-this one's events. No sockets. Next: follow.py, for reads without an end.
+this one's events. No sockets. Next: reading.py, what a caller iterates over; follow.py, for reads
+without an end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import chain
+from operator import length_hint
 from typing import Any
 
 import msgspec
 
 from rewind.arguments import flag_of, number_of, text_of, texts_of, time_ns_of
 from rewind.checks import (
+    NAMES_MAX,
     STREAM_BYTES_MAX,
     TAG_BYTES_MAX,
     TYPE_BYTES_MAX,
+    check_query,
     check_stream,
     check_text,
 )
+from rewind.client.names import NamePages
 from rewind.client.requests import Call, Requests, not_native
-from rewind.errors import BadRequest, StoreChanged, quoted
+from rewind.errors import BadRequest, StoreChanged, TooLarge, quoted
 from rewind.events import INT_MAX, Event
-from rewind.wire.native import READ_LIMIT_MAX, Read, Streams, encode
-from rewind.wire.replies import MALFORMED, ReadBody, Reply, events_of, read_of, streams_of
+from rewind.query import AppendCondition, Query, QueryItem, query_of
+from rewind.wire.native import READ_LIMIT_MAX, Read, encode
+from rewind.wire.replies import MALFORMED, ReadBody, Reply, events_of, read_of
 
 
 class EventPages:
     """Events. The first answer's head fixes the upper bound, so that the read ends however many
-    events others append meanwhile. Raises ``BadRequest``."""
+    events others append meanwhile.
 
-    def __init__(self, requests: Requests, read: Read) -> None:
+    ``head``: that head, and ``newest`` the same as a version, where a stream is read; None before the
+    first answer. ``store_id``: the store that is read, 16 bytes; None while it is whichever answers.
+    """
+
+    def __init__(self, requests: Requests, read: Read, store_id: bytes | None = None) -> None:
+        """Raises ``BadRequest``."""
+        self.read = read
+        self.head: int | None = None
+        self.newest: int | None = None
+        self.store_id = store_id
         self._requests = requests
         self._rest = ready_to_send(read)
-        self._store_id: bytes | None = None  # The first answer that says it decides.
-        self._head: int | None = None
         self._ended = read.limit == 0
+        self._to_end = False  # The range is read to its end, and not only to its limit.
+        # What is handed out is told by what the iterator has left: counting would cost each event.
+        self._page: list[Event] = []
+        self._left: Iterator[Event] | None = None
+        self._before = 0 if read.stream is not None else read.after
 
     def call(self) -> Call[Iterable[Event]] | None:
         """The request for the next page; None when there is none. Once for each page."""
@@ -46,18 +64,18 @@ class EventPages:
         left = self._rest.limit
         limit = READ_LIMIT_MAX if left is None else min(left, READ_LIMIT_MAX)
         page = msgspec.structs.replace(self._rest, limit=limit)
-        return self._requests.call(b"READ", encode(page), self._receive, self._store_id)
+        return self._requests.call(b"READ", encode(page), self._receive, self.store_id)
 
     def _receive(self, reply: Reply) -> Iterable[Event]:
-        self._store_id = self._store_id or reply.store_id
+        self.store_id = self.store_id or reply.store_id
         said, rest = read_of(reply), self._rest
         after, until, left = rest.after, rest.until, rest.limit
-        if self._head is None:
-            self._head = said.head
-            newest = newest_of(said, by_version=rest.stream is not None)
+        if self.head is None:
+            self.head = said.head
+            self.newest = newest = newest_of(said, by_version=rest.stream is not None)
             until = newest if until is None else min(until, newest)
-        elif said.head < self._head:
-            raise store_went_back(self._requests.where, said.head, self._head)
+        elif said.head < self.head:
+            raise store_went_back(self._requests.where, said.head, self.head)
         assert until is not None
         if left is not None:
             left -= said.count
@@ -69,46 +87,49 @@ class EventPages:
             until = said.next
         else:
             after = said.next
-        self._ended = said.end or left == 0 or after >= until
+        self._to_end = said.end or after >= until
+        self._ended = self._to_end or left == 0
         self._rest = msgspec.structs.replace(rest, after=after, until=until, limit=left)
+        self._before = self._page[-1].position if self._page else self._before
+        self._page, self._left = [], None
         # The events are decoded when they are iterated over: with the next request on its way.
         return chain.from_iterable(map(self._events, (reply,)))
 
-    def _events(self, reply: Reply) -> list[Event]:
+    def _events(self, reply: Reply) -> Iterator[Event]:
         try:
-            return events_of(reply)
+            self._page = events_of(reply)
         except MALFORMED as error:
             raise not_native(self._requests.where, error) from error
+        self._left = iter(self._page)
+        return self._left
+
+    def condition(self) -> AppendCondition:
+        """Fail if an event matches that this read has not handed out. Raises ``BadRequest``."""
+        read = self.read
+        for name in ("backwards", "since", "prefix", "until"):
+            if getattr(read, name) not in (None, False, ""):
+                raise BadRequest(
+                    f"a read with {name} makes no condition, since it leaves out events that matter: "
+                    "read forwards, by types, tags, categories or a query"
+                )
+        if self.head is None:
+            raise BadRequest(
+                "the read has not begun: iterate over it before its condition is asked for"
+            )
+        return AppendCondition(query_of_read(read), self._handed_out())
+
+    def _handed_out(self) -> int:
+        """The position up to which every event that matches was handed out."""
+        if self._left is None:
+            return self._before
+        count = len(self._page) - length_hint(self._left)
+        if count == len(self._page) and self._to_end:
+            assert self.head is not None
+            return self.head
+        return self._page[count - 1].position if count else self._before
 
 
-class StreamPages:
-    """Names and versions of the streams whose name begins with ``prefix``."""
-
-    def __init__(self, requests: Requests, prefix: str) -> None:
-        """Raises ``BadRequest``."""
-        self._requests = requests
-        self._prefix = text_of(prefix, "prefix")
-        check_text(self._prefix, 0, STREAM_BYTES_MAX, "prefix")
-        self._store_id: bytes | None = None  # The first answer that says it decides.
-        self._after: str | None = ""
-
-    def call(self) -> Call[list[tuple[str, int]]] | None:
-        """The request for the next page; None when there is none. Once for each page."""
-        if self._after is None:
-            return None
-        page = Streams(self._prefix, self._after)
-        return self._requests.call(b"STREAMS", encode(page), self._receive, self._store_id)
-
-    def _receive(self, reply: Reply) -> list[tuple[str, int]]:
-        self._store_id = self._store_id or reply.store_id
-        said = streams_of(reply)
-        if not (said.end or said.next > (self._after or "")):
-            raise ValueError(f"a page that goes on after {said.next!r}, where it was before")
-        self._after = None if said.end else said.next
-        return said.streams
-
-
-Pages = EventPages | StreamPages
+Pages = EventPages | NamePages[Any]
 
 
 class PagesAhead:
@@ -155,36 +176,75 @@ def ready_to_send(read: Read) -> Read:
 
 
 def to_read(
-    after: int,
-    until: int | None,
-    limit: int | None,
-    backwards: bool,
-    stream: str | None,
-    prefix: str,
-    types: Iterable[str],
-    tags: Iterable[str],
-    since: int | datetime | None,
+    *,
+    after: int = 0,
+    until: int | None = None,
+    limit: int | None = None,
+    backwards: bool = False,
+    stream: str | None = None,
+    prefix: str = "",
+    types: Iterable[str] = (),
+    tags: Iterable[str] = (),
+    categories: Iterable[str] = (),
+    query: Query | QueryItem | None = None,
+    since: int | datetime | None = None,
 ) -> Read:
     """A read from what a caller gave. Raises ``BadRequest``, which names the argument."""
     prefix = text_of(prefix, "prefix")
     check_text(prefix, 0, STREAM_BYTES_MAX, "prefix")
     read = Read(
-        number_of(after, "after"),
-        None if until is None else number_of(until, "until"),
-        None if limit is None else number_of(limit, "limit"),
-        None,
-        flag_of(backwards, "backwards"),
-        None if stream is None else text_of(stream, "stream"),
-        prefix,
-        texts_of(types, "types"),
-        texts_of(tags, "tags"),
-        None if since is None else time_ns_of(since, "since"),
+        after=number_of(after, "after"),
+        until=None if until is None else number_of(until, "until"),
+        limit=None if limit is None else number_of(limit, "limit"),
+        backwards=flag_of(backwards, "backwards"),
+        stream=None if stream is None else text_of(stream, "stream"),
+        prefix=prefix,
+        types=texts_of(types, "types"),
+        tags=texts_of(tags, "tags"),
+        since=None if since is None else time_ns_of(since, "since"),
     )
     for index, type in enumerate(read.types):
         check_text(type, 0, TYPE_BYTES_MAX, f"types[{index}]")
     for index, tag in enumerate(read.tags):
         check_text(tag, 1, TAG_BYTES_MAX, f"tags[{index}]")
-    return read
+    categories = texts_of(categories, "categories")
+    if query is None and not categories:
+        return read
+    return _with_items(read, categories, query)
+
+
+def _with_items(read: Read, categories: tuple[str, ...], query: Query | QueryItem | None) -> Read:
+    """The read with a query, or with categories, which make one of its filters."""
+    alone = {
+        "stream": read.stream is not None,
+        "prefix": bool(read.prefix),
+        "types": query is not None and bool(read.types),
+        "tags": query is not None and bool(read.tags),
+        "categories": query is not None and bool(categories),
+    }
+    what = "categories" if query is None else "query"
+    for name, given in alone.items():
+        if given:
+            raise BadRequest(f"give {what} or {name}, not both: a QueryItem takes all but a prefix")
+    items: tuple[QueryItem, ...] | None
+    if query is None:
+        items = (QueryItem(types=read.types, tags=read.tags, categories=categories),)
+    else:
+        items = query_of(query).items
+    check_query(items, what)
+    if (names := sum(item.names for item in items or ())) > NAMES_MAX:
+        raise TooLarge(f"{what} has {names} names; at most {NAMES_MAX} are allowed")
+    return msgspec.structs.replace(read, types=(), tags=(), query=items)
+
+
+def query_of_read(read: Read) -> Query:
+    """The query that the events of a read match, whatever its range."""
+    if read.query is not None:
+        return Query(*read.query)
+    if not (read.types or read.tags or read.stream):
+        return Query.all()
+    streams = () if read.stream is None else (read.stream,)
+    return Query(QueryItem(types=read.types, tags=read.tags, streams=streams))
 
 
 def newest_of(said: ReadBody, by_version: bool) -> int:

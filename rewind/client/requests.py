@@ -9,21 +9,33 @@ Not here: reads in pages (pages.py), subscriptions (follow.py), which calls are 
 
 from __future__ import annotations
 
+import copy
 import math
-import os
 import random
-import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from rewind.arguments import map_of, number_of, several, text_of, wrong_kind
-from rewind.checks import check_append, check_seconds
+from rewind.arguments import text_of, wrong_kind
+from rewind.checks import check_cursor, check_seconds
+from rewind.client.appends import (
+    Cursors,
+    Pairs,
+    advances_of,
+    append_event,
+    encode_append,
+    new_append_id,
+    pairs_of,
+    version_of,
+    versions_of,
+    weight_of,
+    with_stream,
+)
 from rewind.errors import (
-    BadRequest,
     Closed,
+    ConditionTooWide,
     Overloaded,
     RequestError,
     RewindError,
@@ -33,17 +45,9 @@ from rewind.errors import (
     Unavailable,
     fresh,
     one_line,
-    quoted,
 )
-from rewind.events import (
-    INT_MAX,
-    Append,
-    Appended,
-    AppendEvent,
-    Event,
-    NewEvent,
-    uuid_of,
-)
+from rewind.events import Advance, Append, Appended, Event, NewEvent, uuid_of
+from rewind.query import AppendCondition, conditions_of
 from rewind.wire import native
 from rewind.wire.native import LIMITS, Read, encode, with_store_id
 from rewind.wire.replies import (
@@ -52,6 +56,7 @@ from rewind.wire.replies import (
     appended_of,
     decode_answer,
     event_of,
+    found_append_of,
     read_of,
     split_reply,
 )
@@ -63,7 +68,7 @@ PAUSE_S_MIN, PAUSE_S_MAX = 0.02, 1.0  # A request refused for now is sent again 
 
 T = TypeVar("T")
 Id = uuid.UUID | str | bytes
-Pairs = Iterable[tuple[str, NewEvent]]
+Conditions = AppendCondition | Iterable[AppendCondition]
 
 
 class Info(msgspec.Struct, frozen=True):
@@ -92,11 +97,11 @@ class Info(msgspec.Struct, frozen=True):
 class Call(msgspec.Struct, Generic[T], eq=False):
     """One request until its outcome: how long to wait for it, whether to send it again. Used once.
 
-    ``decode`` turns the reply into what the caller asked for; ``events``: how many an append has.
-    ``store_id``: the store it is for, 16 bytes, which ``body`` says as well; None while it is for
-    whichever answers. ``waited_s``: so much of its time-out went by before its answer was waited for.
-    ``outcome``: the reply, or the exception to raise; None while neither is known. ``waiter``
-    belongs to whoever carries the call out.
+    ``decode`` turns the reply into what the caller asked for; ``weight``: how much of a message an
+    append takes (appends.py). ``store_id``: the store it is for, 16 bytes, which ``body`` says as well;
+    None while it is for whichever answers. ``waited_s``: so much of its time-out went by before its
+    answer was waited for. ``outcome``: the reply, or the exception to raise; None while neither is
+    known. ``waiter`` belongs to whoever carries the call out.
     """
 
     where: str
@@ -105,8 +110,10 @@ class Call(msgspec.Struct, Generic[T], eq=False):
     decode: Callable[[Reply], T]
     timeout_s: float
     append_id: bytes | None = None
-    events: int = 0
+    weight: int = 0
     store_id: bytes | None = None
+    #: It goes before all that waits to be sent.
+    first: bool = False
     waited_s: float = 0.0
     outcome: Any = None  # Reply | Exception | None; exceptions have no place in a msgspec union
     waiter: Any = None
@@ -131,15 +138,21 @@ class Call(msgspec.Struct, Generic[T], eq=False):
         refusal unless it passes soon.
 
         ``storage_full`` is retryable too, but by the caller: room is made in minutes, not seconds.
+        A condition that was too wide is asked on at once, from where the store has come to.
         """
         if not passes_soon(refused):
             raise refused
+        pause_s = 0.0
+        if isinstance(refused, ConditionTooWide):
+            self.body = narrowed(self.body, refused)
+        else:
+            self._pause_s = min(self._pause_s * 2, PAUSE_S_MAX) or PAUSE_S_MIN
+            # The pause is random, so that many callers do not come back at once.
+            pause_s = self._pause_s * random.uniform(0.5, 1.0)
         if self.store_id is None and refused.store_id is not None:
             self.store_id = refused.store_id
             self.body = with_store_id(self.body, refused.store_id)
-        self._pause_s = min(self._pause_s * 2, PAUSE_S_MAX) or PAUSE_S_MIN
-        # The pause is random, so that many callers do not come back at once.
-        self.due_s = now_s + self._pause_s * random.uniform(0.5, 1.0)
+        self.due_s = now_s + pause_s
         if self.due_s >= self.deadline_s:
             raise self.unavailable(
                 f"{self.where} refused for {self.timeout_s:g} s: {refused}"
@@ -172,8 +185,9 @@ class Call(msgspec.Struct, Generic[T], eq=False):
         """The error of a call whose time is up: what is known, and what to do."""
         advice = "is the daemon running?"
         if self.command == b"APPEND":
-            with_what = "the same append_id" if self.append_id else "the same event ids"
-            advice += f" The append may have been stored; sending it again with {with_what} is safe"
+            # Without an append id, the events carry ids, or there are none and only cursors move.
+            again = "it again with the same append_id" if self.append_id else "the same again"
+            advice += f" The append may have been stored; sending {again} is safe"
         return Unavailable(f"{what}: {advice}", self.append_id)
 
     def result(self) -> Reply:
@@ -184,8 +198,27 @@ class Call(msgspec.Struct, Generic[T], eq=False):
 
 
 def passes_soon(refused: RewindError) -> bool:
-    """Whether a refusal is for now only, so that the same request is sent again by itself."""
-    return isinstance(refused, Overloaded | ShuttingDown)
+    """Whether a refusal is for now only, so that the request is sent again by itself."""
+    return isinstance(refused, Overloaded | ShuttingDown | ConditionTooWide)
+
+
+def narrowed(body: bytes, refused: ConditionTooWide) -> bytes:
+    """The body of an append whose condition begins where the store has come to: nothing matches before.
+
+    Raises the refusal if that is no further than before.
+    """
+    append = _decode_map(body)
+    conditions = append.get("conditions", ())
+    if not 0 <= refused.condition < len(conditions):
+        raise refused
+    condition = conditions[refused.condition]
+    if condition.get("after", 0) >= refused.examined:
+        raise refused
+    condition["after"] = refused.examined
+    return encode(append)
+
+
+_decode_map = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
 
 # --- what a client asks ----------------------------------------------------------
@@ -206,6 +239,12 @@ class Requests:
         # The daemon's limits are unknown until INFO says them: nothing it might take is refused.
         self._event_bytes_max = self._request_bytes_max = LIMITS["request_bytes"]
 
+    def within(self, timeout_s: float) -> Requests:
+        """The same with another time-out of each call. Raises ``BadRequest`` and ``WrongKind``."""
+        other = copy.copy(self)
+        other._timeout_s = check_seconds(timeout_s, "timeout")
+        return other
+
     def store(self, store_id: Id | None) -> bytes | None:
         """The store a caller gave, 16 bytes, or else the client's. Raises ``BadRequest``."""
         return self.store_id if store_id is None else uuid_of(store_id, "store_id").bytes
@@ -217,6 +256,8 @@ class Requests:
         expected_version: int | None = None,
         append_id: Id | None = None,
         timeout_s: float | None = None,
+        conditions: Conditions = (),
+        cursors: Cursors | None = None,
     ) -> Call[Appended]:
         """An append to one stream, as a caller gave it. Raises ``BadRequest`` and ``TooLarge``."""
         stream = text_of(stream, "stream")
@@ -224,8 +265,9 @@ class Requests:
         if isinstance(expected_version, NewEvent):
             raise wrong_kind("expected_version", expected_version, "give several events as a list")
         if expected_version is not None:
-            expected[stream] = _version_of(expected_version, "expected_version")
-        return self._append(_with_stream(stream, events), expected, append_id, timeout_s)
+            expected[stream] = version_of(expected_version, "expected_version")
+        pairs = with_stream(stream, events)
+        return self._append(pairs, expected, append_id, timeout_s, conditions, cursors)
 
     def append_streams(
         self,
@@ -233,9 +275,19 @@ class Requests:
         expected: Mapping[str, int] | None = None,
         append_id: Id | None = None,
         timeout_s: float | None = None,
+        conditions: Conditions = (),
+        cursors: Cursors | None = None,
+        store_id: bytes | None = None,
     ) -> Call[Appended]:
         """An append of (stream, event) pairs, as a caller gave it. Raises as ``append``."""
-        return self._append(_pairs(events), _versions(expected), append_id, timeout_s)
+        pairs, versions = pairs_of(events), versions_of(expected)
+        return self._append(pairs, versions, append_id, timeout_s, conditions, cursors, store_id)
+
+    def advance(self, name: str, where: Advance, store_id: bytes | None = None) -> Call[Appended]:
+        """A cursor's move, or its end. Raises ``BadRequest`` and ``WrongKind``."""
+        name = text_of(name, "name")
+        check_cursor(name, "name")
+        return self._append([], {}, None, None, (), {name: where}, store_id)
 
     def _append(
         self,
@@ -243,22 +295,36 @@ class Requests:
         expected: dict[str, int],
         append_id: Id | None,
         timeout_s: float | None,
+        conditions: Conditions,
+        cursors: Cursors | None,
+        store_id: bytes | None = None,
     ) -> Call[Appended]:
         if timeout_s is not None:
             timeout_s = check_seconds(timeout_s, "timeout")
         id = None
         if append_id is not None:
             id = uuid_of(append_id, "append_id").bytes
-        elif not pairs or pairs[0][1].id is None:
+        elif pairs and pairs[0][1].id is None:
             id = new_append_id()
-        carried = tuple(_append_event(stream, event) for stream, event in pairs)
-        append = Append(carried, id, expected)
-        body = _encode_append(append, self._event_bytes_max)
-        call = self.call(b"APPEND", body, appended_of)
-        call.append_id, call.events = id, len(pairs)
+        carried = tuple(append_event(stream, event) for stream, event in pairs)
+        append = Append(
+            carried,
+            id,
+            expected,
+            () if conditions == () else conditions_of(conditions),
+            {} if cursors is None else advances_of(cursors),
+        )
+        body = encode_append(append, self._event_bytes_max)
+        call = self.call(b"APPEND", body, appended_of, store_id)
+        call.append_id, call.weight = id, weight_of(append)
         if timeout_s is not None:
             call.timeout_s = timeout_s
         return call
+
+    def appended(self, append_id: Id, store_id: bytes | None = None) -> Call[Appended | None]:
+        """What an append was answered with; None if none with this id is stored. Raises ``BadRequest``."""
+        body = encode(Read(append_id=uuid_of(append_id, "append_id").bytes))
+        return self.call(b"READ", body, found_append_of, store_id)
 
     def event(self, id: Id) -> Call[Event]:
         """One event by its id. Raises ``BadRequest``."""
@@ -296,78 +362,6 @@ class Requests:
                 "allowed: append fewer events at once"
             )
         return Call(self.where, command, body, decode, self._timeout_s, store_id=store_id)
-
-
-def _with_stream(stream: str, events: NewEvent | Iterable[NewEvent]) -> list[tuple[str, NewEvent]]:
-    """One or more events as (stream, event) pairs. Raises ``WrongKind``."""
-    if isinstance(events, NewEvent):
-        return [(stream, events)]
-    found = several(events, "events", "give a NewEvent or a list of them")
-    for index, event in enumerate(found):
-        if not isinstance(event, NewEvent):
-            raise wrong_kind(f"events[{index}]", event, "give a NewEvent")
-    return [(stream, event) for event in found]
-
-
-def _pairs(events: Pairs) -> list[tuple[str, NewEvent]]:
-    """(stream, event) pairs as a caller gave them. Raises ``WrongKind``."""
-    advice = "give a list of (stream, event) pairs"
-    pairs = []
-    for index, pair in enumerate(several(events, "events", advice)):
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise wrong_kind(f"events[{index}]", pair, advice)
-        stream, event = pair
-        if not isinstance(event, NewEvent):
-            raise wrong_kind(f"events[{index}][1]", event, "give a NewEvent")
-        pairs.append((text_of(stream, f"events[{index}]: stream"), event))
-    return pairs
-
-
-def _versions(expected: Mapping[str, int] | None) -> dict[str, int]:
-    """Expected versions as a caller gave them, without those of ``ANY``. Raises ``BadRequest``."""
-    return {
-        text_of(stream, "a stream in expected"): _version_of(version, f"expected[{quoted(stream)}]")
-        for stream, version in map_of(expected, "expected").items()
-        if version is not None
-    }
-
-
-def _version_of(version: int, name: str) -> int:
-    version = number_of(version, name, _VERSION_ADVICE)
-    if not -1 <= version <= INT_MAX:
-        raise BadRequest(f"{name} is {quoted(version)}: {_VERSION_ADVICE}")
-    return version
-
-
-_VERSION_ADVICE = f"give 0 (NO_STREAM), -1 (STREAM_EXISTS), 1 to {INT_MAX}, or None (ANY)"
-
-
-def _append_event(stream: str, event: NewEvent) -> AppendEvent:
-    id = None if event.id is None else event.id.bytes
-    return AppendEvent(id, stream, event.type, event.tags, event.metadata, event.data)
-
-
-_chance = random.Random(os.urandom(32))  # os.urandom would be a system call for every append.
-os.register_at_fork(after_in_child=lambda: _chance.seed(os.urandom(32)))
-
-
-def new_append_id() -> bytes:
-    """A UUID of version 7 (RFC 9562, section 5.7): 48 bits of milliseconds, then 74 random ones.
-
-    In order of time, because a store's index of append ids then grows at one end.
-    """
-    random_bits = _chance.getrandbits(80) & ~0xF000_C000_0000_0000_0000
-    high = (time.time_ns() // 1_000_000 & 0xFFFF_FFFF_FFFF) << 80
-    return (high | random_bits | 0x7000_8000_0000_0000_0000).to_bytes(16, "big")
-
-
-def _encode_append(append: Append, event_bytes_max: int) -> bytes:
-    try:
-        check_append(append, event_bytes_max)
-        return encode(append)
-    except (AttributeError, TypeError, ValueError, OverflowError) as error:
-        # An event was changed after it was made, so that its fields are of a kind that nobody looked at.
-        raise BadRequest(f"the append cannot be encoded: {one_line(str(error))}") from error
 
 
 def closed() -> Closed:

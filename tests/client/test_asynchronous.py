@@ -43,15 +43,21 @@ class Loop:
         self.loop.close()
 
 
+COROUTINES = (
+    "append", "append_streams", "decide", "event", "last", "appended", "head", "info", "cursor",
+    "advance", "reset_cursor", "delete_cursor", "close",
+)  # fmt: skip
+
+
 class Blocking:
     """An ``AsyncClient`` behind the names of ``Client``."""
 
     def __init__(self, client: rewind.AsyncClient, loop: Loop) -> None:
         self._client = client
         self._loop = loop
-        for name in ("append", "append_streams", "event", "head", "info", "close"):
+        for name in COROUTINES:
             setattr(self, name, self._coroutine(getattr(client, name)))
-        for name in ("read", "read_stream", "streams"):
+        for name in ("streams", "types", "tags", "categories", "cursors"):
             setattr(self, name, self._iterator(getattr(client, name)))
 
     def _coroutine(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
@@ -60,8 +66,17 @@ class Blocking:
     def _iterator(self, method: Callable[..., AsyncIterator[Any]]) -> Callable[..., Any]:
         return lambda *args, **kwargs: iterate(method(*args, **kwargs), self._loop)
 
+    def read(self, **kwargs: Any) -> BlockingEvents:
+        return BlockingEvents(self._client.read(**kwargs), self._loop)
+
+    def read_stream(self, *args: Any, **kwargs: Any) -> BlockingEvents:
+        return BlockingEvents(self._client.read_stream(*args, **kwargs), self._loop)
+
     def subscribe(self, **kwargs: Any) -> BlockingSubscription:
-        return BlockingSubscription(self._client.subscribe(**kwargs), self._loop)
+        async def subscribe() -> Any:  # In the loop, as with NOW it has to be.
+            return self._client.subscribe(**kwargs)
+
+        return BlockingSubscription(self._loop.run(subscribe()), self._loop)
 
 
 def iterate(items: Any, loop: Loop) -> Iterator[Any]:
@@ -73,6 +88,36 @@ def iterate(items: Any, loop: Loop) -> Iterator[Any]:
         return
     finally:
         loop.run(items.aclose())
+
+
+class BlockingEvents:
+    """``AsyncEvents`` behind the names of ``Events``."""
+
+    def __init__(self, events: rewind.AsyncEvents, loop: Loop) -> None:
+        self._events = events
+        self._loop = loop
+        self.condition = events.condition
+
+    head = property(lambda self: self._events.head)
+
+    def __iter__(self) -> BlockingEvents:
+        return self
+
+    def __next__(self) -> rewind.Event:
+        try:
+            found: rewind.Event = self._loop.run(anext(self._events))
+        except StopAsyncIteration:
+            raise StopIteration from None
+        return found
+
+    def __enter__(self) -> BlockingEvents:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._loop.run(self._events.close())
 
 
 class BlockingSubscription:

@@ -173,7 +173,7 @@ def test_unavailable_carries_append_id() -> None:
         with pytest.raises(rewind.Unavailable) as failed:
             client.append("s", event(), append_id=id, timeout=0)
         assert failed.value.append_id == id.bytes
-        with pytest.raises(rewind.Unavailable, match="same event ids is safe") as failed:
+        with pytest.raises(rewind.Unavailable, match="sending the same again is safe") as failed:
             client.append("s", event(id=id))
         assert failed.value.append_id is None
         with pytest.raises(rewind.Unavailable, match="is the daemon running") as failed:

@@ -18,7 +18,8 @@ from wrong_arguments import CONNECT, OPEN, refused, unthought
 import rewind
 
 COROUTINES = {
-    "append", "append_streams", "event", "head", "info", "close", "wait_caught_up", "wait_for",
+    "append", "append_streams", "decide", "event", "last", "appended", "head", "info", "cursor",
+    "advance", "reset_cursor", "delete_cursor", "close", "wait_caught_up", "wait_for",
     "__aenter__", "__aexit__", "__anext__",
 }  # fmt: skip
 """What waits is a coroutine. Everything else is called in the same way in both clients."""
@@ -28,6 +29,9 @@ OWN_DOCSTRINGS = {
     "stop": "it says why it is no coroutine",
 }
 """Where the asynchronous method has something of its own to say, and what."""
+
+ASYNC_ONLY = {"aclose": "contextlib.aclosing calls it"}
+"""What only the asynchronous classes have, and why."""
 
 PROTOCOLS = {
     "__enter__": "__aenter__",
@@ -45,6 +49,7 @@ def differences(blocking: type, asynchronous: type) -> list[str]:
     return [
         f"{name}: {what}"
         for name, other in pairs.items()
+        if name not in ASYNC_ONLY
         for what in member_differences(blocking, asynchronous, name, other)
     ]
 
@@ -60,7 +65,8 @@ def member_differences(blocking: type, asynchronous: type, name: str, other: str
     elif len(properties) == 1:
         yield "a property in one class only"
     else:
-        yield from function_differences(*(properties or members), other in COROUTINES)
+        waits = other in COROUTINES and not properties
+        yield from function_differences(*(properties or members), waits)
         if name not in PROTOCOLS and name not in OWN_DOCSTRINGS:
             yield from docstring_differences(*members, f"{blocking.__name__}.{name}")
 
@@ -92,7 +98,7 @@ def blocking_name(value: Any) -> Any:
     """An annotation with the names of the blocking types; any other value as it is."""
     if not isinstance(value, str):
         return value
-    return re.sub(r"\bAsync(?=(Iterator|Client|Subscription)\b)", "", value)
+    return re.sub(r"\bAsync(?=(Iterator|Client|Subscription|Events)\b)", "", value)
 
 
 def docstring_differences(blocking: Any, asynchronous: Any, name: str) -> Iterator[str]:
@@ -109,7 +115,11 @@ def docstring_differences(blocking: Any, asynchronous: Any, name: str) -> Iterat
 
 @pytest.mark.parametrize(
     ("blocking", "asynchronous"),
-    [(rewind.Client, rewind.AsyncClient), (rewind.Subscription, rewind.AsyncSubscription)],
+    [
+        (rewind.Client, rewind.AsyncClient),
+        (rewind.Subscription, rewind.AsyncSubscription),
+        (rewind.Events, rewind.AsyncEvents),
+    ],
 )
 def test_both_classes_have_one_face(blocking: type, asynchronous: type) -> None:
     assert differences(blocking, asynchronous) == []

@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from rewind.client.appends import WEIGHT_MAX
 from rewind.client.outstanding import (
     APPEND_MESSAGES_MAX,
     IN_FLIGHT_MAX,
     TOGETHER_BYTES_MAX,
-    TOGETHER_EVENTS_MAX,
     TOGETHER_MIN,
     Outstanding,
     body_of,
@@ -400,7 +400,7 @@ def test_appends_go_together_up_to_a_bound() -> None:
         calls = [Call("w", b"APPEND", b"x" * s, id, 1.0, None, e) for e, s in sizes]  # type: ignore[arg-type]
         return len(take_together(deque(calls), most))
 
-    most = TOGETHER_EVENTS_MAX
+    most = WEIGHT_MAX
     assert together(9, *[(1, 10)] * 5) == 5
     assert together(4, *[(1, 10)] * 5) == 4
     assert together(9_999, *[(1, 10)] * (most + 5)) == most

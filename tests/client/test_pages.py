@@ -9,7 +9,8 @@ import pytest
 from answers_by_hand import WHERE, Answers
 
 from rewind.client import pages as pages_module
-from rewind.client.pages import EventPages, StreamPages
+from rewind.client.names import stream_pages
+from rewind.client.pages import EventPages
 from rewind.client.requests import Requests
 from rewind.errors import StoreChanged, WrongStore
 from rewind.wire.native import Read
@@ -72,7 +73,7 @@ def test_a_read_notices_a_store_that_lost_events() -> None:
         asked.call().decode(Reply(b"", {"count": 0, "next": 2, "head": 8, "end": False}, b"\x90"))
 
 
-@pytest.mark.parametrize("kind", [EventPages, StreamPages])
+@pytest.mark.parametrize("kind", [EventPages, stream_pages])
 def test_every_further_page_is_asked_of_the_store_that_gave_the_first(
     kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,12 +12,13 @@ import pytest
 from answers_by_hand import WHERE, info
 
 import rewind
-from rewind.client.pages import EventPages, StreamPages
+from rewind.client.appends import new_append_id
+from rewind.client.names import stream_pages
+from rewind.client.pages import EventPages
 from rewind.client.requests import (
     ATTEMPT_S_MAX,
     Call,
     Requests,
-    new_append_id,
     parse_reply,
 )
 from rewind.errors import (
@@ -126,7 +127,7 @@ def test_the_daemon_understands_what_is_made() -> None:
         made.event(uuid.uuid4()),
         made.head(),
         made.info(),
-        StreamPages(made, "p").call(),
+        stream_pages(made, "p").call(),
         EventPages(made, Read(1, 2, 3, None, True, None, "p", ("t",), (), 4)).call(),
     ]  # fmt: skip
     for each in calls:
@@ -177,7 +178,7 @@ def test_replies_that_make_no_sense_are_refused() -> None:
 def test_a_forked_child_makes_append_ids_of_its_own() -> None:
     code = """
 import os, sys
-from rewind.client.requests import new_append_id
+from rewind.client.appends import new_append_id
 read, write = os.pipe()
 if os.fork() == 0:
     os.write(write, b"".join(new_append_id() for _ in range(100)))
