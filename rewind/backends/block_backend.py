@@ -9,13 +9,23 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain, islice
 
 from rewind.backends.blocks import Block
-from rewind.backends.contract import AppendId, Backend, Last, by_position, take
+from rewind.backends.contract import (
+    SEEKS_MAX,
+    AppendId,
+    Backend,
+    Found,
+    Last,
+    by_position,
+    take,
+)
 from rewind.backends.index import Index
+from rewind.backends.matching import Walk, find
 from rewind.backends.verify import check_records
+from rewind.query import QueryItem
 
 
 class BlockBackend(Backend):
@@ -39,6 +49,10 @@ class BlockBackend(Backend):
     @abstractmethod
     def piece_at(self, address: bytes, offset: int, length: int) -> bytes:
         """Some bytes of the block at an address, not verified, or fewer where it is shorter."""
+
+    @abstractmethod
+    def address_of(self, last: int) -> bytes:
+        """The address of the block whose last position this is."""
 
     @abstractmethod
     def _blocks_ending(self, position: int, backwards: bool) -> Iterator[Block]:
@@ -88,6 +102,44 @@ class BlockBackend(Backend):
 
     def streams(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
         return self._index.streams(prefix, after, limit)
+
+    def matching(
+        self,
+        items: Sequence[QueryItem],
+        after: int,
+        until: int,
+        limit: int,
+        backwards: bool = False,
+        seeks_max: int = SEEKS_MAX,
+    ) -> Found:
+        return find(self._walk(items, after, until, backwards, seeks_max), limit)
+
+    def read_matching(
+        self,
+        items: Sequence[QueryItem],
+        after: int,
+        until: int,
+        limit: int,
+        bytes_max: int,
+        backwards: bool = False,
+    ) -> tuple[list[bytes], int]:
+        walk = self._walk(items, after, until, backwards, SEEKS_MAX)
+        return self._index.read_walk(walk, items, limit, bytes_max)
+
+    def _walk(
+        self, items: Sequence[QueryItem], after: int, until: int, backwards: bool, seeks_max: int
+    ) -> Walk:
+        until = min(until, self._head)
+        return Walk(items, self._index.open_places, after, until, backwards, seeks_max)
+
+    def names(self, kind: str, prefix: str, after: str | None, limit: int) -> list[tuple[str, int]]:
+        return self._index.names(kind, prefix, after, limit)
+
+    def marks(self, names: Collection[str]) -> dict[str, bytes]:
+        return self._index.marks(names)
+
+    def marks_from(self, prefix: str, after: str, limit: int) -> list[tuple[str, bytes]]:
+        return self._index.marks_from(prefix, after, limit)
 
     def check(self) -> Iterator[str]:
         yield from check_records(self)

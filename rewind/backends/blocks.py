@@ -60,6 +60,14 @@ def records_offset(count: int) -> int:
     return 8 + 4 * count
 
 
+class Piece(NamedTuple):
+    """Where in its block a record is, and its own checksum: zlib's CRC-32, seeded with its position."""
+
+    offset: int
+    length: int
+    checksum: int
+
+
 class Block(NamedTuple):
     """A verified block, ``data``, whose first record is at the position ``first``.
 

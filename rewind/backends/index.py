@@ -1,24 +1,15 @@
-"""The index of a backend of blocks: streams, event ids and append ids, in an ordered store.
+"""The index of a backend of blocks: streams, names, event ids, append ids, marks, in an ordered store.
 
 ::
 
     n <name>                     -> version           a stream, and how long it is
-    v <name> 00 <last version>   -> version, position, piece, address
-                                                      a run of the stream: version and position of its
-                                                      first event, the piece (below) of a run of one,
-                                                      and the address of the block that the run is in
+    v                                                 runs of a stream: runs.py
     i <event id, 16 bytes>       -> position          an id chosen by a client; Rewind's own need none
     a <append id, 16 bytes>      -> first, last       the positions of an append
+    m <name>                     -> bytes             a mark
+    t, g, k                                           types, tags and categories: postings.py
 
-Integers are 8 bytes, big-endian, so that keys sort as numbers. A run is events of one stream with
-consecutive versions at consecutive positions within one block: an append of a thousand events to
-one stream costs one entry a block. A name holds no control characters, so 00 ends it without doubt.
-
-A stream that grows by an event now and then has each event in another block. So a run of one event
-says which piece of its block the event is: offset, length and checksum (crc32, seeded with the
-position), 4 bytes each. A hundred such events are a hundred look-ups, none of which verifies 16 KiB.
-
-The address of a block is whatever bytes its backend finds it by. The index holds no records and
+Integers are 8 bytes, big-endian. The address of a block is whatever bytes its backend finds it by. The index holds no records and
 decides nothing. Next: block_backend.py, which reads through it.
 """
 
@@ -30,28 +21,20 @@ from typing import Any, Protocol
 from zlib import crc32
 
 from rewind.backends import blocks
+from rewind.backends.blocks import Piece
 from rewind.backends.contract import AppendId, AppendIds
+from rewind.backends.keys import U64, Entry, KeyValues, after_prefix, pack_u64, unpack_u64
+from rewind.backends.matching import Walk
+from rewind.backends.postings import Postings, name_key, name_of, names_key, postings
+from rewind.backends.runs import StreamPlaces, run_entries, runs
 from rewind.errors import StoreDamaged
-from rewind.events import Record, decode_key
+from rewind.events import Record, decode_key, decode_names
+from rewind.query import QueryItem, matcher
 
-_U64 = struct.Struct(">Q")
 _PAIR = struct.Struct(">QQ")
-_RUN = struct.Struct(">QQIII")
-_NO_RUN: tuple[Any, int, int, bytes] = (None, 0, 0, b"-")
-pack_u64 = _U64.pack
-unpack_u64 = _U64.unpack
 
-
-class KeyValues(Protocol):
-    """An ordered store of byte strings."""
-
-    def get(self, key: bytes) -> bytes | None:
-        """The value, or None."""
-
-    def scan(
-        self, start: bytes, stop: bytes, reverse: bool = False
-    ) -> Iterator[tuple[bytes, bytes]]:
-        """Keys and values with ``start <= key < stop``, in order or in reverse."""
+Marks = Mapping[str, bytes | None]
+_NO_MARKS: Marks = {}
 
 
 class BlockSource(Protocol):
@@ -63,10 +46,8 @@ class BlockSource(Protocol):
     def piece_at(self, address: bytes, offset: int, length: int) -> bytes:
         """Some bytes of the block at an address, not verified, or fewer where it is shorter."""
 
-
-# A run is first version, last version, first position; offset, length and checksum of its piece, where
-# a length of 0 means several events; address of the block. A plain tuple is the fastest to make.
-_Run = tuple[int, int, int, int, int, int, bytes]
+    def address_of(self, last: int) -> bytes:
+        """The address of the block whose last position this is."""
 
 
 class Index:
@@ -93,38 +74,25 @@ class Index:
         records: Sequence[Record],
         append_ids: AppendIds,
         addresses: Iterable[tuple[int, bytes]],
-    ) -> list[tuple[bytes, bytes]]:
+        marks: Marks = _NO_MARKS,
+    ) -> list[Entry]:
         """What one commit adds. ``addresses``: last position and address of each of its blocks, in order."""
+        entries: list[Entry] = []
+        versions: dict[str, int] = {}
+        done = 0
+        for last, address in addresses:
+            block = records[done : done + last + 1 - records[done].event.position]
+            done += len(block)
+            checksums: dict[int, int] = {}
+            entries += postings(block, last, checksums)
+            entries += run_entries(block, address, checksums, versions)
         own_prefix = self._own_prefix
-        entries: list[tuple[bytes, bytes]] = []
-        # Each stream's last run, which the next record may continue: its first record, how many
-        # records, the offset of the first in its block, the address of that block.
-        runs: dict[str, tuple[Record, int, int, bytes]] = {}
-        next_address = iter(addresses).__next__
-        last = offset = 0
-        address = b""
         for record in records:
-            event = record.event
-            position = event.position
-            if position > last:
-                last, address = next_address()
-                offset = blocks.records_offset(last - position + 1)
-            first, count, first_offset, run_address = runs.get(event.stream, _NO_RUN)
-            if run_address is address and position == first.event.position + count:
-                runs[event.stream] = (first, count + 1, first_offset, address)
-            else:
-                if count:
-                    name = event.stream.encode()
-                    entries.append(_run_entry(name, first, count, first_offset, run_address))
-                runs[event.stream] = (record, 1, offset, address)
-            offset += len(record.encoded)
-            if not event.id_bytes.startswith(own_prefix):
-                entries.append((b"i" + event.id_bytes, pack_u64(position)))
-        for stream, (first, count, first_offset, run_address) in runs.items():
-            name = stream.encode()
-            entries.append(_run_entry(name, first, count, first_offset, run_address))
-            entries.append((b"n" + name, pack_u64(first.event.version + count - 1)))
+            if not record.event.id_bytes.startswith(own_prefix):
+                entries.append((b"i" + record.event.id_bytes, pack_u64(record.event.position)))
+        entries += [(b"n" + name.encode(), pack_u64(last)) for name, last in versions.items()]
         entries += [(b"a" + id, _PAIR.pack(first, last)) for id, first, last in append_ids]
+        entries += [(b"m" + name.encode(), value) for name, value in marks.items()]
         return entries
 
     def versions(self, streams: Collection[str]) -> dict[str, int]:
@@ -135,7 +103,7 @@ class Index:
                 name: unpack_u64(value)[0] for name, value in values.items() if value is not None
             }
         except struct.error as error:
-            raise self._cut_short("the version of stream", values, _U64) from error
+            raise self._cut_short("the version of stream", values, U64) from error
 
     def positions(self, ids: Collection[bytes]) -> dict[bytes, int]:
         get = self._keys.get
@@ -143,7 +111,7 @@ class Index:
         try:
             return {id: unpack_u64(value)[0] for id, value in values.items() if value is not None}
         except struct.error as error:
-            raise self._cut_short("the position of event id", values, _U64) from error
+            raise self._cut_short("the position of event id", values, U64) from error
 
     def appends(self, append_ids: Collection[bytes]) -> dict[bytes, tuple[int, int]]:
         get = self._keys.get
@@ -188,7 +156,7 @@ class Index:
                     raise self.damaged(f"the name of stream {key[1:]!r} is not UTF-8") from error
                 except struct.error as error:
                     raise self._cut_short(
-                        "the version of stream", {key[1:].decode(): value}, _U64
+                        "the version of stream", {key[1:].decode(): value}, U64
                     ) from error
                 if len(page) == limit:
                     break
@@ -202,13 +170,12 @@ class Index:
         """
         until = min(until, self.versions([stream]).get(stream, 0))
         expected = iter(range(until, after, -1) if backwards else range(after + 1, until + 1))
-        piece_at = self._source.piece_at
         blocks_read = 0
         address = b""
         block: blocks.Block | None = None
         records: Sequence[bytes]
-        for version, last_version, first, offset, length, checksum, run_address in self._runs(
-            stream, after, until, backwards
+        for version, last_version, first, offset, length, checksum, run_address in runs(
+            self._keys, stream, after, until, backwards, self.damaged
         ):
             if run_address != address:
                 if blocks_read == blocks.BLOCKS_READ_MAX:
@@ -216,10 +183,7 @@ class Index:
                 blocks_read += 1
                 address, block = run_address, None
             if length:
-                records = (piece_at(address, offset, length),)
-                if crc32(records[0], first & 0xFFFFFFFF) != checksum:
-                    self._source.block_at(address)  # It raises by itself if the block is damaged.
-                    raise self.damaged(f"position {first} is not where it is said to be")
+                records = (self._piece(address, Piece(offset, length, checksum), first),)
             else:
                 block = block or self._source.block_at(address)
                 low = max(after + 1 - version, 0) + first
@@ -235,46 +199,104 @@ class Index:
         if (lack := next(expected, None)) is not None:
             raise self.damaged(f"stream {stream!r} lacks version {lack}")
 
+    # --- queries and names ---
+
+    def open_places(self, kind: str, name: str, backwards: bool) -> Postings | StreamPlaces:
+        """The positions of a type, a tag, a category or a stream, as ``Walk`` (matching.py) asks for them."""
+        if kind == "stream":
+            version = self.versions([name]).get(name, 0)
+            return StreamPlaces(self._keys, name, version, backwards, self.damaged)
+        return self._postings(kind, name, backwards)
+
+    def _postings(self, kind: str, name: str, backwards: bool) -> Postings:
+        return Postings(self._keys, kind, name, backwards, self._source.address_of, self.damaged)
+
+    def names(self, kind: str, prefix: str, after: str | None, limit: int) -> list[tuple[str, int]]:
+        """Two seeks a name."""
+        start = names_key(kind, prefix)
+        stop = after_prefix(start)
+        if after is not None:
+            start = max(start, after_prefix(name_key(kind, after)))
+        page: list[tuple[str, int]] = []
+        while len(page) < limit:
+            key = next((key for key, _ in self._keys.scan(start, stop)), None)
+            if key is None:
+                break
+            try:
+                name = name_of(key)
+            except ValueError as error:
+                raise self.damaged(
+                    f"the name in the key {key!r} of a {kind} is broken: {error}"
+                ) from error
+            page.append((name, self._postings(kind, name, True).last()))
+            start = after_prefix(key[:-8])
+        return page
+
+    def marks(self, names: Collection[str]) -> dict[str, bytes]:
+        get = self._keys.get
+        values = {name: get(b"m" + name.encode()) for name in names}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def marks_from(self, prefix: str, after: str, limit: int) -> list[tuple[str, bytes]]:
+        start = max(b"m" + prefix.encode(), b"m" + after.encode() + b"\0" if after else b"")
+        page: list[tuple[str, bytes]] = []
+        if limit > 0:
+            for key, value in self._keys.scan(start, after_prefix(b"m" + prefix.encode())):
+                try:
+                    page.append((key[1:].decode(), value))
+                except UnicodeDecodeError as error:
+                    raise self.damaged(f"the name of mark {key[1:]!r} is not UTF-8") from error
+                if len(page) == limit:
+                    break
+        return page
+
+    # --- reading ---
+
+    def read_walk(
+        self, walk: Walk, items: Sequence[QueryItem], limit: int, bytes_max: int
+    ) -> tuple[list[bytes], int]:
+        """The records on a walk through these items, bounded as reads are, and the position it reached.
+
+        Each record is compared with what led there. Ends early after ``BLOCKS_READ_MAX`` blocks.
+        """
+        matches = matcher(items)
+        records: list[bytes] = []
+        last = size = blocks_read = 0
+        address = b""
+        block: blocks.Block | None = None
+        for position in walk if limit > 0 else ():
+            places: list[Any] = walk.places
+            found_by = next((of for of in places if of.piece is not None), places[0])
+            if found_by.address != address:
+                if blocks_read == blocks.BLOCKS_READ_MAX:
+                    return records, last
+                blocks_read += 1
+                address, block = found_by.address, None
+            if found_by.piece is not None:
+                record = self._piece(address, found_by.piece, position)
+            else:
+                block = block or self._source.block_at(address)
+                (record,) = self._between(block, position, position)
+            names = decode_names(record)
+            if names.position != position or not matches(names.stream, names.type, names.tags):
+                raise self.damaged(f"position {position} does not match the query that led there")
+            size += len(record)
+            if records and size > bytes_max:
+                return records, last
+            records.append(record)
+            last = position
+            if len(records) == limit:
+                return records, last
+        return records, walk.reached
+
+    def _piece(self, address: bytes, piece: Piece, position: int) -> bytes:
+        record = self._source.piece_at(address, piece.offset, piece.length)
+        if crc32(record, position & 0xFFFFFFFF) != piece.checksum:
+            self._source.block_at(address)  # It raises by itself if the block is damaged.
+            raise self.damaged(f"position {position} is not where it is said to be")
+        return record
+
     def _between(self, block: blocks.Block, low: int, high: int) -> list[bytes]:
         if not block.first <= low <= high <= block.last:
             raise self.damaged(f"position {high} is not in the block it is said to be in")
         return [block.record(position) for position in range(low, high + 1)]
-
-    def _runs(self, stream: str, after: int, until: int, backwards: bool) -> Iterator[_Run]:
-        """The runs that overlap the range."""
-        if after >= until:
-            return
-        prefix = b"v" + stream.encode() + b"\0"
-        start, stop = prefix + pack_u64(after + 1), after_prefix(prefix)
-        if backwards:
-            # The key of a run is its last version: the run with `until` in it may end beyond.
-            for key, _ in self._keys.scan(prefix + pack_u64(until), stop):
-                stop = key + b"\0"
-                break
-        for key, value in self._keys.scan(start, stop, backwards):
-            try:
-                version, first, offset, length, checksum = _RUN.unpack_from(value)
-                last_version = _U64.unpack_from(key, len(prefix))[0]
-            except struct.error as error:
-                raise self.damaged(f"a run of stream {stream!r} is cut short") from error
-            if version > until or last_version <= after:
-                return
-            address = value[_RUN.size :]
-            yield version, last_version, first, offset, length, checksum, address
-
-
-def _run_entry(
-    name: bytes, record: Record, count: int, offset: int, address: bytes
-) -> tuple[bytes, bytes]:
-    """The entry of a run of ``count`` events. The first, this record, is at an offset of its block."""
-    event = record.event
-    length = checksum = 0
-    if count == 1:
-        length, checksum = len(record.encoded), crc32(record.encoded, event.position & 0xFFFFFFFF)
-    key = b"v" + name + b"\0" + pack_u64(event.version + count - 1)
-    return key, _RUN.pack(event.version, event.position, offset, length, checksum) + address
-
-
-def after_prefix(prefix: bytes) -> bytes:
-    """The least key greater than every key with this prefix (which does not end in ff)."""
-    return prefix[:-1] + bytes((prefix[-1] + 1,))

@@ -27,7 +27,8 @@ from rewind.backends import blocks
 from rewind.backends.block_backend import BlockBackend
 from rewind.backends.contract import Commit
 from rewind.backends.directory import Directory, create_directory, translate
-from rewind.backends.index import Index, after_prefix, pack_u64
+from rewind.backends.index import Index
+from rewind.backends.keys import Entry, after_prefix, pack_u64
 from rewind.errors import Behind, StoreDamaged, StoreFailed, StoreNotPermitted
 from rewind.events import decode_key, own_id_prefix
 
@@ -107,13 +108,16 @@ class LevelDB:
         except plyvel.Error as error:
             raise StoreFailed(f"LevelDB cannot read: {_message(error)}") from error
 
-    def write(self, entries: Sequence[tuple[bytes, bytes]], sync: bool) -> None:
-        """Put all entries or none."""
+    def write(self, entries: Sequence[Entry], sync: bool) -> None:
+        """Write all entries or none; a value of None deletes its key."""
         try:
             batch = self._db.write_batch(sync=sync)
             put = batch.put
             for key, value in entries:
-                put(key, value)
+                if value is None:
+                    batch.delete(key)
+                else:
+                    put(key, value)
             batch.write()
         except plyvel.Error as error:
             raise StoreFailed(f"LevelDB cannot write: {_message(error)}") from error
@@ -197,16 +201,17 @@ class LevelDBBackend(BlockBackend):
             raise Behind(self._head, self._number)
         records = commit.records
         addresses = []
-        entries = []
+        entries: list[Entry] = []
         for run in blocks.split(records):
             last_position = run[-1].event.position
             address = pack_u64(last_position)
             addresses.append((last_position, address))
             entries.append((_BLOCK + address, blocks.encode(run)))
-        entries += self._index.entries(records, commit.append_ids, addresses)
+        entries += self._index.entries(records, commit.append_ids, addresses, commit.marks)
         self._db.write(entries, sync=True)
-        last = records[-1].event
-        self._head, self._last_time_ns = last.position, last.recorded_at_ns
+        if records:
+            last = records[-1].event
+            self._head, self._last_time_ns = last.position, last.recorded_at_ns
         self._number = commit.number
 
     def confirm(self) -> None:
@@ -222,6 +227,10 @@ class LevelDBBackend(BlockBackend):
     def piece_at(self, address: bytes, offset: int, length: int) -> bytes:
         """Some bytes of the block at an address."""
         return self._encoded_at(address)[offset : offset + length]
+
+    def address_of(self, last: int) -> bytes:
+        """The address of the block whose last position this is."""
+        return pack_u64(last)
 
     def _encoded_at(self, address: bytes) -> bytes:
         # LevelDB need not verify what the checksum of the block, or of the piece, does anyway.

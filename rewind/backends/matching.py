@@ -47,7 +47,8 @@ class Walk:
     it has looked at ``seeks_max`` places and at least at one of every name.
 
     ``reached``: what it has looked at, whole: everything up to this position, or, ``backwards``, down to
-    it. ``places``: the list where the position that was found last was found; it has not moved on.
+    it. ``places``: the lists where the position that was found last was found, one of each part of its
+    item; they have not moved on.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Walk:
         self.reached = until + 1 if backwards else after
 
     @property
-    def places(self) -> Places:
+    def places(self) -> list[Places]:
         assert self._found_by is not None, "a position was found"
         return self._found_by.places()
 
@@ -139,8 +140,8 @@ class _Item:
             if place > begun and self.seeks >= seeks_max:
                 return place, 1
 
-    def places(self) -> Places:
-        return self._parts[0].places()
+    def places(self) -> list[Places]:
+        return [part.places() for part in self._parts]
 
 
 class _Merged:

@@ -150,7 +150,7 @@ def test_an_item_that_finds_nothing_does_not_hold_the_others_up() -> None:
 
 
 @pytest.mark.parametrize("back", [False, True])
-def test_the_list_where_a_position_was_found_is_known(back: bool) -> None:
+def test_the_lists_where_a_position_was_found_are_known(back: bool) -> None:
     lists = Lists(some_events(random.Random(1), 50))
     walk = Walk(
         [QueryItem(types=["x", "y"], categories=["a"]), QueryItem(tags=["p"])],
@@ -161,7 +161,10 @@ def test_the_list_where_a_position_was_found_is_known(back: bool) -> None:
         999,
     )
     for position in walk:
-        places = walk.places
-        assert isinstance(places, List) and position in places.positions
-        assert places.seek(position - 1 if back else position + 1) != position
+        assert len(walk.places) == (
+            2 if position in lists.open("category", "a", back).positions else 1
+        )
+        for places in walk.places:
+            assert isinstance(places, List) and position in places.positions
+            assert places.seek(position - 1 if back else position + 1) != position
         break

@@ -37,7 +37,8 @@ from rewind.backends import blocks
 from rewind.backends.block_backend import BlockBackend
 from rewind.backends.contract import AppendId, AppendIds, Commit, by_position
 from rewind.backends.directory import Directory
-from rewind.backends.index import Index, after_prefix, pack_u64
+from rewind.backends.index import Index
+from rewind.backends.keys import Entry, after_prefix, pack_u64
 from rewind.backends.log.keys import ENGINES, DerivedKeys, delete
 from rewind.backends.log.packets import BlockAddress, End
 from rewind.backends.log.segments import START, Segments
@@ -200,7 +201,7 @@ class LogBackend(BlockBackend):
 
     def _replay(self, end: End) -> End:
         """Add to the index, which reaches to this end, what it lacks. Returns the end of the segments."""
-        pending: list[tuple[bytes, bytes]] = []
+        pending: list[Entry] = []
         for commit in self._segments.commits(end):
             records = [Record(decode_event(record), record) for record in commit.records]
             pending += self._entries(records, commit.append_ids, commit.addresses)
@@ -214,7 +215,7 @@ class LogBackend(BlockBackend):
 
     def _entries(
         self, records: Sequence[Record], append_ids: AppendIds, addresses: Sequence[BlockAddress]
-    ) -> list[tuple[bytes, bytes]]:
+    ) -> list[Entry]:
         encoded = [(address.last, _ADDRESS.pack(*address)) for address in addresses]
         entries = self._index.entries(records, append_ids, encoded)
         entries += [_block_entry(address) for _, address in encoded]
@@ -268,6 +269,14 @@ class LogBackend(BlockBackend):
     def piece_at(self, address: bytes, offset: int, length: int) -> bytes:
         """Some bytes of the block at an address."""
         return self._segments.piece(_decode(self._keys, address), offset, length)
+
+    def address_of(self, last: int) -> bytes:
+        """The address of the block whose last position this is."""
+        key = _BLOCK + pack_u64(last)
+        value = self._keys.get(key)
+        if value is None:
+            raise self._keys.damaged(f"the block ending at position {last} is missing")
+        return key[1:] + value
 
     def _blocks_ending(self, position: int, backwards: bool) -> Iterator[blocks.Block]:
         middle = _BLOCK + pack_u64(position)

@@ -9,10 +9,10 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from rewind.backends.index import KeyValues
+from rewind.backends.keys import Entry, KeyValues
 from rewind.errors import StoreDamaged, StoreError, StoreFailed, StoreNotPermitted
 
-Entries = Sequence[tuple[bytes, bytes]]
+Entries = Sequence[Entry]
 # --- engines of the index ---
 
 Write = Callable[[Entries], None]

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 from rewind.backends.directory import create_directory
+from rewind.backends.keys import Entry
 from rewind.backends.sqlite.connection import DERIVED, configure, connect, copy_file, translated
 from rewind.errors import StoreDamaged
 
 
 class Keys:
-    """A SQLite file as ``KeyValues`` (index.py), for an index that can be made again.
+    """A SQLite file as ``KeyValues`` (../keys.py), for an index that can be made again.
 
     A value is followed by the CRC-32 of its key and itself, 4 bytes, little-endian. ``scratch``: a
     temporary folder; with one, the file is copied there, and the copy is read and written.
@@ -62,13 +63,17 @@ class Keys:
             return stored[:-4]
         raise StoreDamaged(f"{self._file} is damaged: the value of {key!r} fails its checksum")
 
-    def write(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
-        """Put all entries or none. Not synced: a crash of the machine may lose the last ones."""
+    def write(self, entries: Sequence[Entry]) -> None:
+        """Write all entries or none; a value of None deletes its key. Not synced: a crash of the machine
+        may lose the last ones."""
         with translated(self._file):
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(
                 "INSERT OR REPLACE INTO kv VALUES (?, ?)",
-                ((key, _with_checksum(key, value)) for key, value in entries),
+                ((key, _with_checksum(key, value)) for key, value in entries if value is not None),
+            )
+            self._db.executemany(
+                "DELETE FROM kv WHERE key = ?", ((key,) for key, value in entries if value is None)
             )
             self._db.execute("COMMIT")
 
