@@ -149,8 +149,19 @@ def test_a_stream_that_lacks_a_version_is_damage_to_a_query(
     scribe.write("a", "a", "a")
     shell.execute("DELETE FROM events WHERE position = 2")
     for backwards in (False, True):
-        with pytest.raises(StoreDamaged, match="stream 'a' lacks version 2"):
+        with pytest.raises(StoreDamaged, match="stream 'a' lacks a version between 2 and 2"):
             backend.matching([item("stream", "a")], 0, 3, 9, backwards)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_stream_whose_positions_do_not_grow_is_damage_to_a_query(
+    backend: Backend, scribe: Scribe, shell: sqlite3.Connection, backwards: bool
+) -> None:
+    scribe.write("a", "a", "a", "a")
+    shell.execute("UPDATE events SET version = -version WHERE version IN (2, 3)")
+    shell.execute("UPDATE events SET version = version + 5 WHERE version < 0")
+    with pytest.raises(StoreDamaged, match="the events of 'a' are out of order"):
+        backend.matching([item("stream", "a")], 0, 4, 9, backwards)
 
 
 @pytest.mark.parametrize(

@@ -289,24 +289,28 @@ class SQLiteBackend(Backend):
         backwards: bool = False,
     ) -> tuple[list[bytes], int]:
         found = self.matching(items, after, until, limit, backwards)
-        matches = matcher(items)
-        records = take((self._match(at, matches) for at in found.positions), limit, bytes_max)
+        records = take(self._matches(found.positions, matcher(items)), limit, bytes_max)
         whole = len(records) == len(found.positions)
         return records, found.reached if whole else found.positions[len(records) - 1]
 
-    def _match(self, position: int, matches: Matches) -> bytes:
-        """The record at a position that a table led to, verified to be what it was looked for as."""
-        for crc, record in self._db.rows(tables.ONE, (position,), (int, bytes)):
+    def _matches(self, positions: list[int], matches: Matches) -> Iterator[bytes]:
+        """The records at the positions that tables led to, verified to be what they were looked for as."""
+        asked = iter(positions)
+        rows = self._db.rows(tables.AT, (tables.to_json(positions),), (int, int, bytes))
+        for position, crc, record in rows:
+            if position != (expected := next(asked)):
+                raise self._misled(expected, "where there is no event")
             _verify(record, crc, position, None)
             names = decode_names(record)
-            if matches(names.stream, names.type, names.tags):
-                return bytes(record)
-            raise StoreDamaged(
-                f"{self._file} is damaged: a table leads from a name to position {position}, "
-                "whose event does not have it"
-            )
-        raise StoreDamaged(
-            f"{self._file} is damaged: a table leads to position {position}, where there is no event"
+            if not matches(names.stream, names.type, names.tags):
+                raise self._misled(position, "whose event does not have it")
+            yield record
+        for expected in asked:
+            raise self._misled(expected, "where there is no event")
+
+    def _misled(self, position: int, where: str) -> StoreDamaged:
+        return StoreDamaged(
+            f"{self._file} is damaged: a table leads from a name to position {position}, {where}"
         )
 
     def names(self, kind: str, prefix: str, after: str | None, limit: int) -> list[tuple[str, int]]:
@@ -344,7 +348,7 @@ class SQLiteBackend(Backend):
         self, query: str, keys: Iterable[str | bytes], types: tuple[type, ...]
     ) -> Iterator[tuple[Any, ...]]:
         for key in keys:
-            yield from self._db.rows(query, (key,), types)
+            yield from self._db.fetch(query, (key,), types)
 
     def check(self) -> Iterator[str]:
         try:
@@ -371,7 +375,7 @@ class SQLiteBackend(Backend):
                 yield f"position {position} has columns that differ from its record"
             for kind, rows in tables.places_of([event]):
                 for place in set(rows):
-                    if next(self._db.rows(tables.BY_NAME[kind].has, place), None):
+                    if self._db.fetch(tables.BY_NAME[kind].has, place, (int,)):
                         found[kind] += 1
                     else:
                         yield f"events_by_{kind} does not lead from {place[0]!r} to position {position}"
@@ -383,7 +387,7 @@ class SQLiteBackend(Backend):
         """The rows of a table that lead from a name to where it is not."""
         for name, position in self._db.rows(tables.BY_NAME[kind].all):
             names: tuple[str, ...] = ()
-            for _, record in self._db.rows(tables.ONE, (position,), (int, bytes)):
+            for _, record in self._db.fetch(tables.ONE, (position,), (int, bytes)):
                 names = tables.names_of(kind, decode_event(record))
             if name not in names:
                 yield f"events_by_{kind} leads from {name!r} to position {position}, wrongly"

@@ -67,9 +67,25 @@ class Database:
         with translated(self.file), closing(self._db.execute(query, values)) as cursor:
             for row in cursor:
                 if types is not None and tuple(map(type, row)) != types:
-                    shown = [value.hex() if type(value) is bytes else value for value in row[:-1]]
-                    raise StoreDamaged(f"{self.file} is damaged: {query!r} finds {shown!r}")
+                    raise self._wrong(query, row)
                 yield row
+
+    def fetch(self, query: str, values: tuple[Any, ...], types: tuple[type, ...]) -> list[Any]:
+        """The same rows at once: cheaper for a few, and all that is looked up comes this way."""
+        if self._failed:
+            self._refuse_if_failed()
+        try:
+            rows = self._db.execute(query, values).fetchall()
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise _translate(error, self.file) from error
+        for row in rows:
+            if tuple(map(type, row)) != types:
+                raise self._wrong(query, row)
+        return rows
+
+    def _wrong(self, query: str, row: tuple[Any, ...]) -> StoreDamaged:
+        shown = [value.hex() if type(value) is bytes else value for value in row[:-1]]
+        return StoreDamaged(f"{self.file} is damaged: {query!r} finds {shown!r}")
 
     def one(self, query: str) -> dict[str, Any] | None:
         """The only row of a query, by the names of its columns; None if there are more, or none."""

@@ -7,6 +7,7 @@ statement stays open, which would hold up checkpoints, and one prepared statemen
 from __future__ import annotations
 
 from bisect import bisect_left
+from operator import lt
 
 from rewind.backends.matching import OpenPlaces, Places
 from rewind.backends.sqlite import tables
@@ -23,92 +24,108 @@ def open_places(database: Database, head: int) -> OpenPlaces:
     def opened(kind: str, name: str, backwards: bool) -> Places:
         if kind == "stream":
             return _OfStream(database, name, backwards)
-        return _OfName(database, tables.BY_NAME[kind], name, head, backwards)
+        return _OfName(database, kind, name, head, backwards)
 
     return opened
 
 
-class _OfName:
-    """The positions of a type, tag or category."""
+class _Pages:
+    """A page of places, and where in it a walk is. Places are positions, backwards their negatives."""
 
-    def __init__(
-        self,
-        database: Database,
-        statements: tables.NameStatements,
-        name: str,
-        head: int,
-        backwards: bool,
-    ) -> None:
+    def __init__(self, database: Database, name: str, backwards: bool) -> None:
         self._database = database
-        self._query = statements.backwards if backwards else statements.forwards
         self._name = name
-        self._head = head
         self._sign = -1 if backwards else 1
-        self._places: list[int] = []  # Positions, backwards their negatives: so they always grow.
+        self._places: list[int] = []
         self._index = 0  # Those in front of it were passed.
         self._rows = 0  # So many were asked for.
 
     def seek(self, position: int) -> int | None:
-        sign, places = self._sign, self._places
-        self._index = bisect_left(places, sign * position, self._index)
-        if self._index == len(places):
-            if len(places) < self._rows:
+        place = self._sign * position
+        self._index = bisect_left(self._places, place, self._index)
+        if self._index == len(self._places):
+            if self._index < self._rows:
                 return None
-            self._fetch(position)
-            if not self._places:
+            follows = self._index > 0 and place == self._places[-1] + 1
+            self._rows = min(4 * self._rows, ROWS_MAX) if follows else ROWS_MIN
+            self._places = places = [self._sign * row[0] for row in self._fetch(place)]
+            self._index = 0
+            if not places:
                 return None
-        return sign * self._places[self._index]
+            # A walk would not end if a list went back.
+            if places[0] < place or not all(map(lt, places, places[1:])):
+                raise StoreDamaged(
+                    f"{self._database.file} is damaged: the events of {self._name!r} are out of order"
+                )
+        return self._sign * self._places[self._index]
 
-    def _fetch(self, position: int) -> None:
-        follows = bool(self._places) and position == self._sign * self._places[-1] + self._sign
-        self._rows = min(4 * self._rows, ROWS_MAX) if follows else ROWS_MIN
-        low, high = (1, position) if self._sign < 0 else (position, self._head)
-        rows = self._database.rows(self._query, (self._name, low, high, self._rows), (int,))
-        self._places = [self._sign * found for (found,) in rows]
-        self._index = 0
+    def _fetch(self, place: int) -> list[tuple[int]]:
+        """The next positions from a place on."""
+        raise NotImplementedError
 
 
-class _OfStream:
-    """The positions of a stream's events, which grow with their versions: found by those."""
+class _OfName(_Pages):
+    """The positions of a type, tag or category."""
+
+    def __init__(
+        self, database: Database, kind: str, name: str, head: int, backwards: bool
+    ) -> None:
+        super().__init__(database, name, backwards)
+        statements = tables.BY_NAME[kind]
+        self._query = statements.backwards if backwards else statements.forwards
+        self._head = head
+
+    def _fetch(self, place: int) -> list[tuple[int]]:
+        low, high = (1, -place) if self._sign < 0 else (place, self._head)
+        return self._database.fetch(self._query, (self._name, low, high, self._rows), (int,))
+
+
+class _OfStream(_Pages):
+    """The positions of a stream's events. The index is by version, and both grow together."""
 
     def __init__(self, database: Database, stream: str, backwards: bool) -> None:
-        self._database = database
-        self._stream = stream
-        self._backwards = backwards
-        self._last = version(database, stream)
-        self._number = 1  # The first on the way that may be asked for; the way is numbered from 1.
+        super().__init__(database, stream, backwards)
+        self._query = tables.IN_STREAM + " DESC" if backwards else tables.IN_STREAM
+        self._version = version(database, stream)
+        # The events on the way are numbered from 1. These may still be asked for.
+        self._numbers = range(1, self._version + 1)
 
-    def seek(self, position: int) -> int | None:
-        place = -position if self._backwards else position
-        low, step = self._number, 1
-        while (high := low + step) <= self._last and self._place(high) < place:
-            low, step = high, 2 * step
-        numbers = range(low, min(high, self._last + 1))
-        self._number = low + bisect_left(numbers, place, key=self._place)
-        return abs(self._place(self._number)) if self._number <= self._last else None
+    def _fetch(self, place: int) -> list[tuple[int]]:
+        numbers = self._numbers
+        if not numbers or self._place(numbers[-1]) < place:
+            return []  # It is looked at first: most conditions ask behind the end.
+        numbers = numbers[bisect_left(numbers, place, key=self._place) :]
+        self._numbers = numbers[self._rows :]
+        return self._positions(numbers[: self._rows])
 
     def _place(self, number: int) -> int:
-        version = self._last + 1 - number if self._backwards else number
-        row = next(self._database.rows(tables.IN_STREAM, (self._stream, version), (int,)), None)
-        if row is not None:
-            return int(-row[0] if self._backwards else row[0])
-        raise StoreDamaged(
-            f"{self._database.file}: stream {self._stream!r} lacks version {version}"
-        )
+        ((position,),) = self._positions(range(number, number + 1))
+        return self._sign * position
+
+    def _positions(self, numbers: range) -> list[tuple[int]]:
+        """The positions of the events that have these numbers on the way."""
+        first, last = numbers[0], numbers[-1]
+        if self._sign < 0:
+            first, last = self._version + 1 - last, self._version + 1 - first
+        found = self._database.fetch(self._query, (self._name, first, last), (int,))
+        if len(found) != len(numbers):
+            raise StoreDamaged(
+                f"{self._database.file}: stream {self._name!r} lacks a version "
+                f"between {first} and {last}"
+            )
+        return found
 
 
 def version(database: Database, stream: str) -> int:
     """The version of a stream; 0 if there is none."""
-    row = next(database.rows(tables.VERSION, (stream,), (str, int, int)), None)
-    if row is None:
-        return 0
-    _, version, last = row
-    if version != last:
+    for _, version, last in database.fetch(tables.VERSION, (stream,), (str, int, int)):
+        if version == last:
+            return int(version)
         raise StoreDamaged(
             f"{database.file} is damaged: stream {stream!r} says version {version}, "
             f"but its last event is version {last}"
         )
-    return int(version)
+    return 0
 
 
 def names(
@@ -122,9 +139,9 @@ def names(
     else:
         query, start = statements.next, after
     while len(page) < limit:
-        row = next(database.rows(query, (start,), (str, int)), None)
-        if row is None or not row[0].startswith(prefix):
+        row = database.fetch(query, (start,), (str, int))
+        if not row or not row[0][0].startswith(prefix):
             break
-        page.append((row[0], row[1]))
-        query, start = statements.next, row[0]
+        page += row
+        query, start = statements.next, row[0][0]
     return page

@@ -113,8 +113,13 @@ APPEND_IDS = (
     "SELECT id, first, last FROM append_ids WHERE first > ? AND last <= ? ORDER BY first, last, id"
 )
 
+# The rows come in the order of the positions, which are a JSON array; those without an event are left out.
+AT = "SELECT position, crc, record FROM json_each(?) CROSS JOIN events ON position = value"
 ONE = "SELECT crc, record FROM events WHERE position = ?"
-IN_STREAM = "SELECT position FROM events WHERE stream = ? AND version = ?"
+IN_STREAM = (
+    "SELECT position FROM events WHERE stream = ? AND version >= ? AND version <= ?"
+    " ORDER BY version"
+)
 UNINDEXED = (
     "SELECT position, stream, type, tags FROM events WHERE position > ? ORDER BY position LIMIT ?"
 )
@@ -159,7 +164,12 @@ def _name_statements(kind: str) -> NameStatements:
 
 BY_NAME = {kind: _name_statements(kind) for kind in NAME_KINDS}
 
-_to_json = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder().encode
+
+
+def to_json(value: object) -> str:
+    """A value as JSON."""
+    return _encode(value).decode()
 
 
 def names_of(kind: str, event: Event) -> tuple[str, ...]:
@@ -188,7 +198,7 @@ def mark_crc(name: str, value: bytes) -> int:
 def _plain(value: bytes) -> str | None:
     """A mark's value as JSON, for people; None if it is not msgpack, or more than JSON has."""
     try:
-        return _to_json(msgspec.msgpack.decode(value)).decode()
+        return to_json(msgspec.msgpack.decode(value))
     except (ValueError, TypeError, RecursionError):
         return None
 
@@ -203,8 +213,8 @@ def row(record: Record, own_prefix: bytes) -> tuple[Any, ...]:
         event.stream,
         event.version,
         event.type,
-        _to_json(event.tags).decode() if event.tags else None,
-        _to_json(event.metadata).decode() if event.metadata else None,
+        to_json(event.tags) if event.tags else None,
+        to_json(event.metadata) if event.metadata else None,
         len(event.data),
         crc32(record.encoded),
         record.encoded,
