@@ -95,7 +95,7 @@ ROOMS = (
             "log/packets.py": "errors contract.py blocks.py",
             "log/segments.py": "errors contract.py directory.py blocks.py log/packets.py",
             "log/keys.py": "errors keys.py (sqlite/keys.py) (leveldb.py)",
-            "log/backend.py": "errors events contract.py keys.py directory.py opening.py blocks.py index.py block_backend.py "
+            "log/backend.py": "errors events contract.py keys.py upgrade.py directory.py opening.py blocks.py index.py block_backend.py "
             "log/packets.py log/segments.py log/keys.py",
             "log/__init__.py": "log/backend.py",
             "__init__.py": "contract.py opening.py",

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -43,10 +43,12 @@ from rewind.backends.log.keys import ENGINES, DerivedKeys, delete
 from rewind.backends.log.packets import BlockAddress, End
 from rewind.backends.log.segments import START, Segments
 from rewind.backends.opening import default_scheme
+from rewind.backends.upgrade import Progress
 from rewind.errors import Behind, StoreDamaged, StoreError, StoreNotPermitted
 from rewind.events import Record, decode_event, decode_key, own_id_prefix
 
 REPLAY_ENTRIES = 20_000  # A replay writes so many index entries at once, a few MiB.
+MARKS_PAGE = 1_000  # A check compares so many marks at a time.
 
 _BLOCK = b"f"
 _BLOCK_STOP = after_prefix(_BLOCK)
@@ -66,7 +68,7 @@ class LogBackend(BlockBackend):
     """
 
     scheme = "log"
-    format_version = 1
+    format_version = 2
     durability = "fsync"
 
     def __init__(self, directory: Directory, index: str | None = None) -> None:
@@ -82,6 +84,7 @@ class LogBackend(BlockBackend):
             self._keys, coverage = self._open_index(directory, index or default_scheme())
             undo.callback(self._keys.close)
             self._begin_use(coverage)
+            directory.raise_format()
             directory.finish(str(self._segments.file(1)))
             undo.pop_all()
 
@@ -111,7 +114,8 @@ class LogBackend(BlockBackend):
             except (StoreNotPermitted, _LostEnd):
                 raise
             except StoreError as reason:
-                log.warning("%s cannot be used and is built from the segments: %s", path, reason)
+                level = logging.INFO if isinstance(reason, _OtherFormat) else logging.WARNING
+                log.log(level, "%s cannot be used and is built from the segments: %s", path, reason)
         if scratch is not None:
             path = scratch / path.name
         delete(path)
@@ -154,7 +158,7 @@ class LogBackend(BlockBackend):
         with self._acknowledged(end):
             self._segments.verify(end)
         if format != _INDEX_FORMAT:
-            raise StoreDamaged(f"it has the format {format}, and this release's is {_INDEX_FORMAT}")
+            raise _OtherFormat(f"it has the format {format}, and this release's is {_INDEX_FORMAT}")
         return end
 
     def _last_begin(self, keys: DerivedKeys, end: End) -> int:
@@ -200,24 +204,49 @@ class LogBackend(BlockBackend):
                 )
 
     def _replay(self, end: End) -> End:
-        """Add to the index, which reaches to this end, what it lacks. Returns the end of the segments."""
+        """Add to the index, which reaches to this end, what it lacks. Returns the end of the segments.
+
+        Each step is one write that says how far the index reaches: who is killed goes on there.
+        """
+        begun = end
+        progress = Progress(
+            self.path, max(end.last, self._segments.last_said()), self._directory.tell
+        )
         pending: list[Entry] = []
+        marks: dict[str, bytes | None] = {}  # A cursor may move in each of a million commits.
+        commits = 0
         for commit in self._segments.commits(end):
             records = [Record(decode_event(record), record) for record in commit.records]
-            pending += self._entries(records, commit.append_ids, commit.addresses)
+            pending += self._entries(records, commit.append_ids, commit.addresses, {})
+            marks.update(commit.marks)
+            commits += 1
             end = commit.end
-            if len(pending) >= REPLAY_ENTRIES:
-                self._keys.write([*pending, self._coverage_entry(end)])
-                pending.clear()
-        if pending:
-            self._keys.write([*pending, self._coverage_entry(end)])
+            if len(pending) + len(marks) + commits >= REPLAY_ENTRIES:
+                self._write_step(pending, marks, end)
+                commits = 0
+                progress.reached(end.last)
+        if commits:
+            self._write_step(pending, marks, end)
+        if end.last and (begun == START or self._directory.format != self.format_version):
+            progress.reached(end.last)
         return end
 
+    def _write_step(self, pending: list[Entry], marks: dict[str, bytes | None], end: End) -> None:
+        pending += self._entries((), (), (), marks)
+        pending.append(self._coverage_entry(end))
+        self._keys.write(pending)
+        pending.clear()
+        marks.clear()
+
     def _entries(
-        self, records: Sequence[Record], append_ids: AppendIds, addresses: Sequence[BlockAddress]
+        self,
+        records: Sequence[Record],
+        append_ids: AppendIds,
+        addresses: Sequence[BlockAddress],
+        marks: Mapping[str, bytes | None],
     ) -> list[Entry]:
         encoded = [(address.last, _ADDRESS.pack(*address)) for address in addresses]
-        entries = self._index.entries(records, append_ids, encoded)
+        entries = self._index.entries(records, append_ids, encoded, marks)
         entries += [_block_entry(address) for _, address in encoded]
         return entries
 
@@ -227,13 +256,15 @@ class LogBackend(BlockBackend):
         assert not self.read_only
         if commit.after != self._head or commit.number != self._number + 1:
             raise Behind(self._head, self._number)
-        records, append_ids = commit.records, commit.append_ids
+        records, append_ids, marks = commit.records, commit.append_ids, commit.marks
         self._keys.settle()
         self._keys.failed = True  # An error here leaves it so: nobody knows what was written.
         addresses = self._segments.append(commit)
         self._keys.failed = False
         coverage = self._coverage_entry(self._segments.end)
-        self._keys.write_later(lambda: [*self._entries(records, append_ids, addresses), coverage])
+        self._keys.write_later(
+            lambda: [*self._entries(records, append_ids, addresses, marks), coverage]
+        )
         self._number = commit.number
         if records:
             last = records[-1].event
@@ -292,8 +323,9 @@ class LogBackend(BlockBackend):
             yield str(damage)
 
     def _check_segments(self) -> Iterator[str]:
-        """Read every packet, and look it up in the index."""
+        """Read every packet, and look it up in the index. Holds every mark, with its value."""
         end = START
+        marks: dict[str, bytes] = {}
         for commit in self._segments.commits(end):
             for address in commit.addresses:
                 key, value = _block_entry(_ADDRESS.pack(*address))
@@ -302,10 +334,28 @@ class LogBackend(BlockBackend):
             for id, first, last in commit.append_ids:
                 if self.appends([id]) != {id: (first, last)}:
                     yield f"the index does not lead to the append at position {first}"
+            for name, mark in commit.marks.items():
+                if mark is None:
+                    marks.pop(name, None)
+                else:
+                    marks[name] = mark
             end = commit.end
         if (end.last, end.number) != (self._head, self._number):
             file = self._segments.file(end.segment)
             yield f"{file} is damaged at offset {end.offset}: no whole commit begins here"
+            return
+        yield from self._check_marks(marks)
+
+    def _check_marks(self, marks: dict[str, bytes]) -> Iterator[str]:
+        """Compare the marks of the index with those that the segments have made."""
+        found: list[tuple[str, bytes]] = []
+        while page := self.marks_from("", found[-1][0] if found else "", MARKS_PAGE):
+            found = page
+            for name, value in page:
+                if marks.pop(name, None) != value:
+                    yield f"the index has another value of mark {name!r} than the segments"
+        for name in marks:
+            yield f"the index lacks mark {name!r}"
 
     def close(self) -> None:
         with closing(self._directory), closing(self._segments):
@@ -332,4 +382,8 @@ def _block_entry(address: bytes) -> tuple[bytes, bytes]:
 
 
 class _LostEnd(StoreDamaged):
-    """The index knows events that the segments no longer have."""
+    """The index knows commits that the segments no longer have."""
+
+
+class _OtherFormat(StoreDamaged):
+    """Nothing is wrong with the index, but another release wrote it."""
