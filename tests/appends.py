@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rewind.backends import open_backend
 from rewind.backends.memory import MemoryBackend
-from rewind.events import Append, AppendEvent
+from rewind.events import Advance, Append, AppendEvent
+from rewind.query import Condition, QueryItem
 from rewind.store import Store
 from rewind.wire.native import Read
 
@@ -21,6 +23,24 @@ def event(
 def append(*events: AppendEvent, id: bytes | None = None, **expected: int) -> Append:
     """An append of these events, or of one; ``expected``: stream = version."""
     return Append(events or (event(),), id, expected)
+
+
+def guarded(
+    query: QueryItem | None, after: int = 0, *events: AppendEvent, id: bytes | None = None
+) -> Append:
+    """An append with a condition: no event matches this item, or any event, behind ``after``."""
+    condition = Condition(None if query is None else (query,), after)
+    return Append(events or (event(),), id, conditions=(condition,))
+
+
+def advance(
+    events: Sequence[AppendEvent] = (), id: bytes | None = None, **cursors: Advance | int
+) -> Append:
+    """An append that moves cursors; ``cursors``: name = position, or all of it."""
+    places = {
+        name: Advance(place) if isinstance(place, int) else place for name, place in cursors.items()
+    }
+    return Append(tuple(events), id, cursors=places)
 
 
 def key(number: int) -> bytes:

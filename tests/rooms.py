@@ -103,13 +103,15 @@ ROOMS = (
     ),
     Room(
         "store",
-        "the rules of appending, cursors, pages of a read, free space",
+        "the rules of appending, conditions, cursors, pages of a read, free space",
         {
             "cursors.py": "errors events",
-            "plan.py": "errors events",
+            "conditions.py": "errors query events backends",
+            "plan.py": "errors query events backends conditions.py cursors.py",
             "reading.py": "errors events wire backends",
-            "space.py": "errors events",
-            "__init__.py": "errors events wire backends cursors.py plan.py reading.py space.py",
+            "space.py": "errors",
+            "troubles.py": "errors events plan.py",
+            "__init__.py": "errors query events wire backends conditions.py cursors.py plan.py reading.py space.py troubles.py",
         },
     ),
     Room(

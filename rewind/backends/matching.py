@@ -14,6 +14,7 @@ places always grow. Lists are in the backends; what the words mean is in query.p
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heapify, heapreplace
 from typing import Protocol
@@ -38,6 +39,22 @@ class Places(Protocol):
     def seek(self, position: int) -> int | None:
         """The first position of this name at ``position`` or behind it on the walk's way; None if there
         is none. A walk never asks for a position in front of one it has asked for."""
+
+
+class PositionList:
+    """A sorted list of positions as ``Places``."""
+
+    def __init__(self, positions: Sequence[int], backwards: bool) -> None:
+        self._positions = positions
+        self._backwards = backwards
+
+    def seek(self, position: int) -> int | None:
+        positions = self._positions
+        if self._backwards:
+            index = bisect_right(positions, position) - 1
+            return positions[index] if index >= 0 else None
+        index = bisect_left(positions, position)
+        return positions[index] if index < len(positions) else None
 
 
 class Walk:

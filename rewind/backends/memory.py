@@ -23,7 +23,7 @@ from rewind.backends.contract import (
     by_position,
     take,
 )
-from rewind.backends.matching import Walk, find
+from rewind.backends.matching import PositionList, Walk, find
 from rewind.backends.verify import check_records
 from rewind.errors import Behind
 from rewind.events import Event, own_id_prefix
@@ -149,10 +149,10 @@ class MemoryBackend(Backend):
         until = min(until, len(self._records))
         return find(Walk(items, self._open_places, after, until, backwards, seeks_max), limit)
 
-    def _open_places(self, kind: str, name: str, backwards: bool) -> _List:
+    def _open_places(self, kind: str, name: str, backwards: bool) -> PositionList:
         if kind == "stream":
-            return _List(self._streams.get(name, []), backwards)
-        return _List(self._places[kind].get(name.encode(), []), backwards)
+            return PositionList(self._streams.get(name, []), backwards)
+        return PositionList(self._places[kind].get(name.encode(), []), backwards)
 
     def names(self, kind: str, prefix: str, after: str | None, limit: int) -> list[tuple[str, int]]:
         page = _page(self._names_of[kind], prefix, after, limit)
@@ -175,22 +175,6 @@ class MemoryBackend(Backend):
 
 def _first_of(row: AppendId) -> int:
     return row[1]
-
-
-class _List:
-    """A sorted list of positions as ``Places`` (matching.py)."""
-
-    def __init__(self, positions: list[int], backwards: bool) -> None:
-        self._positions = positions
-        self._backwards = backwards
-
-    def seek(self, position: int) -> int | None:
-        positions = self._positions
-        if self._backwards:
-            index = bisect_right(positions, position) - 1
-            return positions[index] if index >= 0 else None
-        index = bisect_left(positions, position)
-        return positions[index] if index < len(positions) else None
 
 
 def _page(names: list[bytes], prefix: str, after: str | None, limit: int) -> list[str]:

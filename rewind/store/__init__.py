@@ -9,7 +9,6 @@ Not here: frames (wire/), sockets (daemon/), files (backends/). Next: plan.py.
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 import uuid
@@ -17,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from rewind.backends import Backend, Commit
+from rewind.backends.contract import Found
 from rewind.errors import (
     BadRequest,
     Behind,
@@ -26,7 +26,6 @@ from rewind.errors import (
     StorageFull,
     StoreDamaged,
     UnknownEvent,
-    one_line,
 )
 from rewind.events import (
     INT_MAX,
@@ -41,10 +40,13 @@ from rewind.events import (
     own_id_position,
     own_id_prefix,
 )
+from rewind.query import QueryItem
+from rewind.store.conditions import SEEKS_MAX, Lately
 from rewind.store.cursors import MARK, Cursor, decode_place, lagging, mark_of
-from rewind.store.plan import Facts, plan, refusal_of
+from rewind.store.plan import Facts, Plan, plan
 from rewind.store.reading import number_of, read_page
 from rewind.store.space import RecentFreeBytes, refusal_if_full
+from rewind.store.troubles import Troubles
 from rewind.wire.native import Read
 from rewind.wire.replies import ReadAnswer
 
@@ -52,14 +54,9 @@ __all__ = ["Cursor", "Store"]
 
 VERSIONS_CACHED = 65_536  # 10 MB: the version of a stream written often is known without asking
 PLAN_TRIES = 3  # a backend that is ahead says so at once; after three it does not keep still
-ROOM_AGAIN_S = 10  # When space is short, small appends fit and large ones do not, in turn.
-CLOCK_BEHIND_S = 1.0  # A clock that is set by the network goes back by less, often.
 CATCH_UP_EVENTS = 1_000  # a page of what another committed takes a few milliseconds
 CATCH_UP_BYTES = 4 * 1024 * 1024
 CONFIRM_S = 1.0  # For so long at most are appends acknowledged whose files were deleted.
-DAMAGES_LOGGED_MAX = 100  # a store with more is beyond what a log can list
-
-log = logging.getLogger("rewind")
 
 
 class Store:
@@ -85,12 +82,10 @@ class Store:
         self._free_bytes = free_bytes or RecentFreeBytes()
         #: Streams that were written lately have their versions here.
         self._versions: OrderedDict[str, int] = OrderedDict()
-        self._refused_full = 0  # So many appends were refused since there was no room.
-        self._refused_last_ns = 0
-        self._clock_is_behind = False
+        self._lately: Lately | None = None  # There is none while no conditions are asked.
+        self._troubles = Troubles()
         self._confirm_s = 0.0  # The files are to be looked at again then.
         self._news: list[Record] = []  # They are durable, and append has not returned them.
-        self._damages: set[str] = set()  # These are in the log.
 
     # Appending
 
@@ -121,27 +116,33 @@ class Store:
                 return self._commit_others(appends, met)
             now_ns = self._clock()
             planned = plan(appends, facts, now_ns, self.durability)
-            if planned.damages and self.backend.last().number > self._number:
-                self._catch_up()  # The ids may lead to what another has committed.
+            if planned.refused and self.backend.last().number > self._number:
+                self._catch_up()  # What another has committed may be all that it was refused for.
                 continue
             for damage in planned.damages:
                 self.refusal(damage)
-            if not planned.records:
+            if not planned.records and not planned.marks:
                 return planned.outcomes
-            if (full := self._full(planned.records)) is not None:
-                return self._refuse_full(
-                    [self._alone(append, facts, full) for append in appends], now_ns
-                )
+            if (full := self._full(planned)) is not None:
+                outcomes = [self._alone(append, facts, full) for append in appends]
+                self._troubles.refused_full(outcomes, now_ns)
+                return outcomes
             try:
                 self.backend.commit(
-                    Commit(self._number + 1, self.head, planned.records, planned.append_ids)
+                    Commit(
+                        self._number + 1,
+                        self.head,
+                        planned.records,
+                        planned.append_ids,
+                        planned.marks,
+                    )
                 )
             except Behind:
                 self._catch_up()
                 continue
-            if self._refused_full or self._clock_is_behind or now_ns < self._last_time_ns:
-                self._look_at_troubles(now_ns)
-            self._advance(planned.records)
+            self._troubles.look(now_ns, self._last_time_ns)
+            if planned.records:
+                self._advance(planned.records)
             self._number += 1
             return planned.outcomes
         raise StoreDamaged(
@@ -169,11 +170,7 @@ class Store:
 
     def refusal(self, damage: StoreDamaged) -> Internal:
         """How a request is refused that has met damage, which is logged the first time."""
-        text = one_line(str(damage))
-        if text not in self._damages and len(self._damages) < DAMAGES_LOGGED_MAX:
-            self._damages.add(text)
-            log.error("damage, and whatever needs that place is refused: %s", text)
-        return refusal_of(damage)
+        return self._troubles.refusal(damage)
 
     def _catch_up(self) -> None:
         """Take in what another planned and committed.
@@ -201,6 +198,8 @@ class Store:
             versions.move_to_end(stream)
         while len(versions) > VERSIONS_CACHED:
             versions.popitem(last=False)
+        if self._lately is not None and not self._lately.add(records):
+            self._lately = None
 
     def settle(self) -> None:
         """Do what acknowledgements need not wait for. Raises ``StoreFailed`` as ``append`` does."""
@@ -217,47 +216,23 @@ class Store:
             self.backend.confirm()
             self._confirm_s = now_s + CONFIRM_S
 
-    def _full(self, records: Sequence[Record]) -> StorageFull | None:
-        """The refusal if these records might not fit; None if they do."""
+    def _full(self, planned: Plan) -> StorageFull | None:
+        """The refusal if what was planned might not fit; None if it does."""
         path = self.backend.path
         if path is None:
             return None
-        return refusal_if_full(records, path, self._free_bytes(path))
-
-    def _refuse_full(
-        self, outcomes: list[Appended | RequestError], now_ns: int
-    ) -> list[Appended | RequestError]:
-        """Say that the refusals begin, and count them; returns the outcomes."""
-        refused = [outcome for outcome in outcomes if isinstance(outcome, StorageFull)]
-        if refused and not self._refused_full:
-            log.warning("appends are refused from now on: %s", refused[0])
-        self._refused_full += len(refused)
-        self._refused_last_ns = now_ns
-        return outcomes
-
-    def _look_at_troubles(self, now_ns: int) -> None:
-        """Say that there is room again; that the clock went back, and that it has caught up."""
-        if self._refused_full and now_ns >= self._refused_last_ns + ROOM_AGAIN_S * 1_000_000_000:
-            log.warning("there is room again: %d appends were refused", self._refused_full)
-            self._refused_full = 0
-        behind_s = (self._last_time_ns - now_ns) / 1_000_000_000
-        if self._clock_is_behind and behind_s <= 0:
-            log.warning("the clock has caught up with the last event")
-            self._clock_is_behind = False
-        elif not self._clock_is_behind and behind_s >= CLOCK_BEHIND_S:
-            log.warning(
-                "the clock is %.1f s behind the last event: until it has caught up, every event has "
-                "that event's time",
-                behind_s,
-            )
-            self._clock_is_behind = True
+        size = sum(len(record.encoded) for record in planned.records)
+        size += sum(len(name) + len(value or b"") for name, value in planned.marks.items())
+        return refusal_if_full(size, path, self._free_bytes(path))
 
     def _alone(self, append: Append, facts: Facts, full: StorageFull) -> Appended | RequestError:
         """The outcome of an append when nothing of its batch is stored."""
-        outcome = plan([append], facts, 0, self.durability).outcomes[0]
-        if isinstance(outcome, Appended):
-            return outcome if outcome.duplicate else full
-        # An id of the store's own form may fit only behind the appends that were in front of it.
+        planned = plan([append], facts, 0, self.durability)
+        if planned.records or planned.marks:
+            return full
+        outcome = planned.outcomes[0]
+        # A position beyond the head, in an id or a condition, may be one that an append in front of this
+        # one was to fill.
         return full if isinstance(outcome, BadRequest) else outcome
 
     def _facts(self, appends: Sequence[Append]) -> Facts:
@@ -267,6 +242,7 @@ class Store:
         streams.update(stream for append in appends for stream in append.expected)
         append_ids = {append.id for append in appends if append.id is not None}
         ids = {event.id for append in appends for event in append.events if event.id is not None}
+        cursors = {name for append in appends if append.cursors for name in append.cursors}
         return Facts(
             self.head,
             self._last_time_ns,
@@ -275,7 +251,24 @@ class Store:
             backend.appends(append_ids) if append_ids else {},
             backend.positions(ids) if ids else {},
             self._stored,
+            self._places_of(cursors) if cursors else {},
+            self._first_match,
         )
+
+    def _places_of(self, cursors: set[str]) -> dict[str, int]:
+        """The position of each of these cursors that exists."""
+        marks = self.backend.marks([mark_of(name) for name in cursors])
+        places = {mark.removeprefix(MARK): value for mark, value in marks.items()}
+        return {name: decode_place(name, value)[0] for name, value in places.items()}
+
+    def _first_match(self, items: Sequence[QueryItem], after: int) -> Found:
+        """The first event behind a position that matches, up to the head."""
+        if self._lately is None:
+            self._lately = Lately(self.head)
+        found = self._lately.first(items, after)
+        if found is None:
+            found = self.backend.matching(items, after, self.head, 1, seeks_max=SEEKS_MAX)
+        return found
 
     def _stored(self, first: int, last: int) -> list[Event]:
         """The events from a first to a last position, which the backend named."""

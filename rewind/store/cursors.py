@@ -12,7 +12,7 @@ Not here: what a cursor may be called (checks.py), and where marks are kept (bac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -49,6 +49,14 @@ def mark_of(name: str) -> str:
 def encode_place(position: int, updated_at_ns: int) -> bytes:
     """A cursor's place as its mark holds it."""
     return _encode((position, updated_at_ns))
+
+
+def marks_of(moved: Mapping[str, int | None], now_ns: int) -> dict[str, bytes | None]:
+    """The marks of cursors that were moved to these positions, None where they were deleted."""
+    return {
+        mark_of(name): None if position is None else encode_place(position, now_ns)
+        for name, position in moved.items()
+    }
 
 
 def decode_place(name: str, value: bytes) -> tuple[int, int]:

@@ -1,7 +1,11 @@
 """What becomes of appends: a pure function from appends and what is known to records and outcomes.
 
-``plan`` decides retries, conflicts, expected versions, positions and times. It touches nothing: no
-backend, no clock. The store gathers what it has to know, and commits what it planned.
+``plan`` decides retries, conflicts, expected versions, positions and times, and applies the rules of
+conditions (conditions.py) and cursors (cursors.py). It touches nothing: no backend, no clock. The store
+gathers what it has to know, and commits what it planned.
+
+What an append answers does not depend on the batch that it comes in: whatever an append in front of it
+added counts as stored, in every rule here.
 
 Not here: whether an append is well formed (checks.py, at the door), and free space (space.py).
 """
@@ -14,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from rewind.backends.contract import Found
 from rewind.errors import (
     BadRequest,
     IdConflict,
@@ -35,14 +40,17 @@ from rewind.events import (
     own_id,
     own_id_position,
 )
+from rewind.query import QueryItem
+from rewind.store.conditions import FirstMatch, Postings, check_condition
+from rewind.store.cursors import marks_of, moves
 
 
 def plan(appends: Sequence[Append], facts: Facts, now_ns: int, durability: str) -> Plan:
     """Decide what becomes of these appends, in their order.
 
     Each is all or nothing and independent of the others, except that it sees what the ones in
-    front of it did. Retries are looked at before expected versions: a repeated append would
-    otherwise fail on the version it has brought about itself.
+    front of it did. Retries are looked at first: a repeated append would otherwise fail on what it has
+    brought about itself. Expected versions follow, then conditions, then cursors.
     """
     now_ns = max(now_ns, facts.last_time_ns)
     result = Plan(facts, durability)
@@ -51,11 +59,15 @@ def plan(appends: Sequence[Append], facts: Facts, now_ns: int, durability: str) 
             outcome: Appended | RequestError = _plan_one(result, append, now_ns)
         except RequestError as refused:
             outcome = without_traceback(refused)
+            result.refused = True
         except StoreDamaged as damage:
             # A retry is compared with what is damaged, which is this append's alone.
             outcome = refusal_of(damage)
             result.damages.append(damage)
+            result.refused = True
         result.outcomes.append(outcome)
+    if result.moved:
+        result.marks = marks_of(result.moved, now_ns)
     result.check()
     return result
 
@@ -63,11 +75,18 @@ def plan(appends: Sequence[Append], facts: Facts, now_ns: int, durability: str) 
 def _plan_one(result: Plan, append: Append, now_ns: int) -> Appended:
     first_time = result.find(append)
     if first_time:
-        return result.repeat(append, first_time)
+        appended = result.repeat(append, first_time)
+        if append.cursors:
+            result.move_lagging(append)
+        return appended
     for stream, expected in append.expected.items():
         actual = result.versions.get(stream, 0)
         if expected != actual and not (expected == STREAM_EXISTS and actual > 0):
             raise WrongExpectedVersion(stream, expected, actual)
+    if append.conditions:
+        result.check_conditions(append)
+    if append.cursors:
+        result.move(append)
     return result.add(append, now_ns)
 
 
@@ -78,7 +97,9 @@ class Facts(msgspec.Struct):
     store's own making begin. ``versions``: of every stream the appends write to or expect; 0 may be
     left out. ``appends``: first and last position of those of their append ids that are known.
     ``positions``: of those of their event ids that are known. ``stored``: the stored events from a
-    first to a last position, asked only to compare a retry.
+    first to a last position, asked only to compare a retry. ``cursors``: where those that the appends
+    move are, if they exist. ``first_match``: the first stored event that matches a query behind a
+    position, asked only for conditions.
     """
 
     head: int
@@ -88,32 +109,49 @@ class Facts(msgspec.Struct):
     appends: Mapping[bytes, tuple[int, int]]
     positions: Mapping[bytes, int]
     stored: Callable[[int, int], list[Event]]
+    cursors: Mapping[str, int]
+    first_match: FirstMatch
 
 
 class Plan:
     """What to commit, and how each append ended: ``Appended`` or the error that refused it.
 
     ``append_ids``: (append id, first position, last position) of the new appends that have one.
-    ``versions``: of the streams after all of it. ``damages``: what appends were refused for, with
-    ``Internal``.
+    ``marks``: of the cursors that change, one each, however often it was moved. ``versions``: of the
+    streams after all of it. ``refused``: whether an append was refused. ``damages``: what appends were
+    refused for with ``Internal``.
     """
 
     def __init__(self, facts: Facts, durability: str) -> None:
         self.records: list[Record] = []
         self.append_ids: list[tuple[bytes, int, int]] = []
         self.outcomes: list[Appended | RequestError] = []
+        self.refused = False
         self.damages: list[StoreDamaged] = []
+        self.marks: dict[str, bytes | None] = {}
+        self.moved: dict[str, int | None] = {}  # Cursors that change, and where they are then.
         self.versions = dict(facts.versions)
         self._facts = facts
         self._durability = durability
         self._appends: dict[bytes, tuple[int, int]] = {}
         self._positions: dict[bytes, int] = {}
+        self._asked: dict[tuple[Sequence[QueryItem], int], Found] = {}
+        self._postings: Postings | None = None  # Of the records, as far as conditions were asked.
+
+    @property
+    def head(self) -> int:
+        """The head in front of the next append."""
+        return self._facts.head + len(self.records)
+
+    # Retries
 
     def find(self, append: Append) -> list[Event]:
         """The events of this append if it was done before; none if it is new.
 
         Raises ``IdConflict`` when its ids are known in another way.
         """
+        if not append.events:
+            return []
         span = None
         if append.id is not None:
             span = self._appends.get(append.id) or self._facts.appends.get(append.id)
@@ -142,21 +180,17 @@ class Plan:
             raise IdConflict(
                 f"{known} of the {count} event ids are known already: an append is retried whole"
             )
-        first, last = positions[0], positions[-1]
-        if positions != list(range(first, first + count)) or first <= self._facts.head < last:
-            raise IdConflict(
-                "the event ids are known, but not as neighbours stored in this order by one commit"
-            )
-        if append.id is not None:
-            self._appends[append.id] = (first, last)
-        return first, last
+        first = positions[0]
+        if positions != list(range(first, first + count)):
+            raise IdConflict("the event ids are known, but not as neighbours stored in this order")
+        return first, positions[-1]
 
     def _position(self, id: bytes) -> int:
         """The position of the event with this id. If it is new: 0, or less, see ``_check_own_ids``."""
         own = own_id_position(self._facts.own_prefix, id)
         if own is None:
             return self._positions.get(id) or self._facts.positions.get(id, 0)
-        if own > self._facts.head + len(self.records):
+        if own > self.head:
             return -own
         if own == 0 or self._events(own, own)[0].id_bytes != id:
             raise BadRequest(
@@ -171,7 +205,7 @@ class Plan:
         ``positions``: less 0 is such an id's. They come from a copy of this store that is longer, and
         need no index entry here, as they did not there.
         """
-        first = self._facts.head + len(self.records) + 1
+        first = self.head + 1
         for place, (event, position) in enumerate(
             zip(append.events, positions, strict=True), first
         ):
@@ -183,14 +217,16 @@ class Plan:
                 )
 
     def _events(self, first: int, last: int) -> list[Event]:
-        """Events of one append, which is stored or was planned before this one."""
-        index = first - self._facts.head - 1
-        if index < 0:
-            return self._facts.stored(first, last)
-        planned = self.records[index : index + last - first + 1]
-        if len(planned) != last - first + 1:
+        """Neighbouring events, which are stored or were planned before this append, or some of each."""
+        head = self._facts.head
+        events = self._facts.stored(first, min(last, head)) if first <= head else []
+        if last > head:
+            events += [
+                record.event for record in self.records[max(first - head - 1, 0) : last - head]
+            ]
+        if len(events) != last - first + 1:
             raise StoreDamaged(f"an id leads to positions {first} to {last}, which do not exist")
-        return [record.event for record in planned]
+        return events
 
     def repeat(self, append: Append, events: Sequence[Event]) -> Appended:
         """The first answer again. Raises ``IdConflict`` unless the content is the same."""
@@ -213,10 +249,56 @@ class Plan:
             events[0].position, events[-1].position, own_ids, versions, True, self._durability
         )
 
+    # Conditions and cursors
+
+    def check_conditions(self, append: Append) -> None:
+        """Raise what the first condition says that does not hold: see conditions.py."""
+        for index, condition in enumerate(append.conditions):
+            check_condition(index, condition, self.head, self._first_match)
+
+    def _first_match(self, items: Sequence[QueryItem], after: int) -> Found:
+        """The first event that matches behind a position, stored or planned before this append."""
+        head = self._facts.head
+        if after < head:
+            found = self._asked.get((items, after))
+            if found is None:
+                found = self._asked[items, after] = self._facts.first_match(items, after)
+            if found.positions or found.reached < head:
+                return found
+        postings = self._postings
+        if postings is None:
+            postings = self._postings = Postings(head)
+        for record in self.records[postings.until - head :]:
+            postings.add(record.event)
+        return postings.first(items, max(after, head))
+
+    def move(self, append: Append) -> None:
+        """Move the cursors of an append, all or none. Raises what the first says that cannot: cursors.py."""
+        head, beside_events = self.head, bool(append.events)
+        self.moved |= {
+            name: advance.position
+            for name, advance in append.cursors.items()
+            if moves(name, advance, self._cursor(name), head, beside_events)
+        }
+
+    def move_lagging(self, append: Append) -> None:
+        """Move the cursors of a repeated append that have not come as far as it says."""
+        for name, advance in append.cursors.items():
+            position = advance.position
+            if position is not None and (self._cursor(name) or 0) < position <= self.head:
+                self.moved[name] = position
+
+    def _cursor(self, name: str) -> int | None:
+        return self.moved[name] if name in self.moved else self._facts.cursors.get(name)
+
+    # What is new
+
     def add(self, append: Append, now_ns: int) -> Appended:
         """Give every event its position, version, time and, unless it brings one, its id."""
+        if not append.events:
+            return Appended(0, 0, (), {}, False, self._durability)
         prefix = self._facts.own_prefix
-        first = self._facts.head + len(self.records) + 1
+        first = self.head + 1
         versions = self.versions
         own_ids = []
         for position, event in enumerate(append.events, first):

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from rewind.errors import StorageFull
-from rewind.events import Record
 
 FREE_BYTES_RESERVE = 64 * 1024 * 1024  # a backend also writes compactions, a WAL and an index
 FREE_BYTES_PLENTY = 1024 * 1024 * 1024  # nothing can fill so much within FREE_BYTES_S
@@ -20,13 +19,13 @@ WRITE_FACTOR = 3  # a record is written to a log, a table and an index before an
 
 
 def refusal_if_full(
-    records: Sequence[Record], path: os.PathLike[str], free_bytes: int | None
+    size: int, path: os.PathLike[str], free_bytes: int | None
 ) -> StorageFull | None:
-    """The refusal if these records might not fit where ``path`` is; None if they do.
+    """The refusal if ``size`` bytes of records and marks might not fit where ``path`` is; None if they do.
 
     ``free_bytes``: the room there; None, where the file system cannot tell, is taken as enough.
     """
-    needed = FREE_BYTES_RESERVE + WRITE_FACTOR * sum(len(record.encoded) for record in records)
+    needed = FREE_BYTES_RESERVE + WRITE_FACTOR * size
     if free_bytes is None or free_bytes >= needed:
         return None
     return StorageFull(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from appends import append, event, key
 
+from rewind.backends.contract import Found
 from rewind.errors import (
     BadRequest,
     IdConflict,
@@ -27,6 +28,10 @@ def nothing(first: int, last: int) -> list[Event]:
     raise AssertionError("a plan of new appends asks for nothing stored")
 
 
+def unasked(items: Any, after: int) -> Found:
+    raise AssertionError("a plan without conditions asks for no match")
+
+
 def known(**changes: Any) -> Facts:
     fields = {
         "head": 10,
@@ -36,6 +41,8 @@ def known(**changes: Any) -> Facts:
         "appends": {},
         "positions": {},
         "stored": nothing,
+        "cursors": {},
+        "first_match": unasked,
         **changes,
     }
     return Facts(**fields)
@@ -171,15 +178,29 @@ def test_a_known_id_with_anything_else_is_a_conflict(conflicting: Append) -> Non
     assert result.records == []
 
 
-def test_ids_stored_and_planned_are_no_append() -> None:
+def test_neighbours_are_a_retry_also_where_one_is_stored_and_the_other_planned() -> None:
     last = Event(10, 90, key(7), "s", 3, "t", (), {}, b"7")
-    result = outcomes(
+    first, both, other = outcomes(
         append(event(id=key(50))),
         append(event("s", b"7", key(7)), event(id=key(50))),
+        append(event("s", b"7", key(7)), event(id=key(50), data=b"other")),
         positions={key(7): 10},
         stored=lambda first, last_: [last],
     )
-    assert isinstance(result[0], Appended) and isinstance(result[1], IdConflict)
+    assert first.first == 11 and not first.duplicate
+    assert (both.first, both.last, both.duplicate) == (10, 11, True)
+    assert isinstance(other, IdConflict)
+
+
+def test_an_append_id_is_that_of_the_append_that_was_stored_under_it_alone() -> None:
+    stored_before, new = outcomes(
+        append(event("s", b"7", key(7)), id=key(1)),
+        append(id=key(1)),
+        positions={key(7): 7},
+        stored=stored,
+    )
+    assert stored_before.first == 7 and stored_before.duplicate
+    assert new.first == 11 and not new.duplicate
 
 
 def test_appends_earlier_in_the_commit_count_as_stored() -> None:

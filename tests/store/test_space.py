@@ -5,11 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from appends import append, event
 
 from rewind.errors import StorageFull
-from rewind.events import Append, Record
-from rewind.store.plan import Facts, plan
 from rewind.store.space import (
     FREE_BYTES_PLENTY,
     FREE_BYTES_RESERVE,
@@ -22,22 +19,16 @@ from rewind.store.space import (
 HERE = Path("here")
 
 
-def records(*appends: Append) -> list[Record]:
-    nothing = Facts(0, 0, bytes(8), {}, {}, {}, lambda first, last: [])
-    return plan(appends, nothing, 1, "fsync").records
-
-
-def test_records_fit_when_the_reserve_stays_free_after_writing_them_three_times() -> None:
-    new = records(append(event(data=bytes(1_000))), append())
-    needed = FREE_BYTES_RESERVE + 3 * sum(len(record.encoded) for record in new)
-    assert refusal_if_full(new, HERE, needed) is None
-    refusal = refusal_if_full(new, HERE, needed - 1)
+def test_what_is_written_fits_when_the_reserve_stays_free_after_writing_it_three_times() -> None:
+    needed = FREE_BYTES_RESERVE + 3 * 1_234
+    assert refusal_if_full(1_234, HERE, needed) is None
+    refusal = refusal_if_full(1_234, HERE, needed - 1)
     assert isinstance(refusal, StorageFull) and refusal.retryable
     assert str(refusal).startswith(f"here has {needed - 1} bytes free, and {needed} are needed")
 
 
 def test_a_file_system_that_cannot_tell_is_taken_as_having_room() -> None:
-    assert refusal_if_full(records(append()), HERE, None) is None
+    assert refusal_if_full(1_234, HERE, None) is None
 
 
 def test_the_free_space_of_a_path_that_is_gone_is_unknown(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from rewind.errors import (
     WrongExpectedVersion,
 )
 from rewind.events import Appended, Record, decode_event, own_id
-from rewind.store import CATCH_UP_EVENTS, DAMAGES_LOGGED_MAX, ROOM_AGAIN_S, Store
+from rewind.store import CATCH_UP_EVENTS, Store
+from rewind.store.troubles import DAMAGES_LOGGED_MAX, ROOM_AGAIN_S
 from rewind.wire.native import Read
 
 
