@@ -41,21 +41,25 @@ from rewind.backends.contract import (
 )
 from rewind.backends.directory import Directory, sync_directory
 from rewind.backends.matching import Walk, find
-from rewind.backends.sqlite import places, tables, upgrade
+from rewind.backends.sqlite import tables, upgrade
 from rewind.backends.sqlite.connection import (
     DURABLE,
+    PAGE_BYTES,
+    WAL_FILE_BYTES,
     Database,
     connect,
     connect_to_read,
     translated,
 )
+from rewind.backends.sqlite.places import names_from, open_places, version_of
 from rewind.backends.upgrade import Progress
 from rewind.backends.verify import check_records
 from rewind.errors import Behind, StoreDamaged
 from rewind.events import Record, decode_event, decode_key, decode_names, own_id_prefix
 from rewind.query import Matches, QueryItem, matcher
 
-CHECKPOINT_BYTES = 8 * 1024 * 1024  # So many bytes of records make a -wal file of about 30 MiB.
+CHECKPOINT_PAGES = WAL_FILE_BYTES // PAGE_BYTES  # The -wal file is cut back to so many.
+COMMIT_PAGES = 8  # whatever is in it: the last page of a table, and of each of its indexes
 
 
 class SQLiteBackend(Backend):
@@ -72,7 +76,7 @@ class SQLiteBackend(Backend):
         self.read_only = directory.read_only
         self._own_prefix = own_id_prefix(self.store_id)
         self._file = file = directory.path / "events.sqlite"
-        self._unchecked_bytes = 0  # The records since the last checkpoint have so many.
+        self._wal_pages = 0  # So many at most were written since the last checkpoint.
         with translated(file), ExitStack() as undo:
             if directory.read_only:
                 self._db = Database(file, connect_to_read(file, directory.scratch))
@@ -149,7 +153,7 @@ class SQLiteBackend(Backend):
         return Last(self._head, self._last_time_ns, self._number)
 
     def versions(self, streams: Collection[str]) -> dict[str, int]:
-        return {name: places.version(self._db, name) for name in streams}
+        return {name: version_of(self._db, name) for name in streams}
 
     def positions(self, ids: Collection[bytes]) -> dict[bytes, int]:
         query = "SELECT id, position FROM events WHERE id = ?"
@@ -168,9 +172,9 @@ class SQLiteBackend(Backend):
         assert not self.read_only
         if commit.after != self._head or commit.number != self._number + 1:
             raise Behind(self._head, self._number)
-        if self._unchecked_bytes >= CHECKPOINT_BYTES:
+        if self._wal_pages >= CHECKPOINT_PAGES:
             self._db.checkpoint()
-            self._unchecked_bytes = 0
+            self._wal_pages = 0
         with self._db.transaction():
             if commit.records:
                 self._add_records(commit.records)
@@ -182,18 +186,26 @@ class SQLiteBackend(Backend):
                     self._db.run(tables.ADD_MARK, tables.mark_row(name, value))
             self._db.run(tables.SET_NUMBER, (commit.number,))
         self._number = commit.number
+        self._wal_pages += COMMIT_PAGES + len(commit.append_ids) + len(commit.marks)
         if commit.records:
-            self._unchecked_bytes += sum(len(record.encoded) for record in commit.records)
             last = commit.records[-1].event
             self._head, self._last_time_ns = last.position, last.recorded_at_ns
 
     def _add_records(self, records: Sequence[Record]) -> None:
-        run_each, own_prefix = self._db.run_each, self._own_prefix
+        run_each = self._db.run_each
         events = [record.event for record in records]
-        run_each(tables.ADD_EVENT, [tables.row(record, own_prefix) for record in records])
-        run_each(tables.ADD_STREAM, {event.stream: event.version for event in events}.items())
-        for kind, rows in tables.places_of(events):
-            run_each(tables.BY_NAME[kind].add, rows)
+        rows = [tables.row(record, self._own_prefix) for record in records]
+        run_each(tables.ADD_EVENT, rows)
+        versions = {event.stream: event.version for event in events}
+        run_each(tables.ADD_STREAM, versions.items())
+        places = tables.places_of(events)
+        for kind, of_kind in places.items():
+            run_each(tables.BY_NAME[kind].add, of_kind)
+        # What is written in the middle of a table may have a page of its own: an id and a tag have one,
+        # a stream has two, and a third if it is its own category.
+        ids = sum(row[2] is not None for row in rows)
+        record_bytes = sum(len(record.encoded) for record in records)
+        self._wal_pages += ids + len(places["tag"]) + 3 * len(versions) + record_bytes // PAGE_BYTES
 
     def confirm(self) -> None:
         self._directory.confirm()
@@ -276,7 +288,7 @@ class SQLiteBackend(Backend):
     ) -> Found:
         self._index()
         until = min(until, self._head)
-        opened = places.open_places(self._db, self._head)
+        opened = open_places(self._db, self._head)
         return find(Walk(items, opened, after, until, backwards, seeks_max), limit)
 
     def read_matching(
@@ -315,7 +327,7 @@ class SQLiteBackend(Backend):
 
     def names(self, kind: str, prefix: str, after: str | None, limit: int) -> list[tuple[str, int]]:
         self._index()
-        return places.names(self._db, kind, prefix, after, limit)
+        return names_from(self._db, kind, prefix, after, limit)
 
     def _index(self) -> None:
         """Make the tables of a store of an earlier format that is only read, beside it, when needed."""
@@ -373,7 +385,7 @@ class SQLiteBackend(Backend):
             event = decode_event(record)
             if row != tables.row(Record(event, record), self._own_prefix):
                 yield f"position {position} has columns that differ from its record"
-            for kind, rows in tables.places_of([event]):
+            for kind, rows in tables.places_of([event]).items():
                 for place in set(rows):
                     if self._db.fetch(tables.BY_NAME[kind].has, place, (int,)):
                         found[kind] += 1
@@ -386,9 +398,9 @@ class SQLiteBackend(Backend):
     def _check_places(self, kind: str) -> Iterator[str]:
         """The rows of a table that lead from a name to where it is not."""
         for name, position in self._db.rows(tables.BY_NAME[kind].all):
-            names: tuple[str, ...] = ()
+            names: list[str] = []
             for _, record in self._db.fetch(tables.ONE, (position,), (int, bytes)):
-                names = tables.names_of(kind, decode_event(record))
+                names = [name for name, _ in tables.places_of([decode_event(record)])[kind]]
             if name not in names:
                 yield f"events_by_{kind} leads from {name!r} to position {position}, wrongly"
 

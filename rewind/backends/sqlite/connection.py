@@ -25,6 +25,7 @@ from rewind.errors import (
 
 CACHE_BYTES = 16 * 1024 * 1024  # It holds the upper pages of every index of 10 million events.
 WAL_FILE_BYTES = 64 * 1024 * 1024  # A -wal file that grew under a long reader is cut back to this.
+PAGE_BYTES = 4_096  # SQLite's own choice, which holds for a file for ever
 PATH_BYTES_MAX = 504  # SQLite's own bound, 512, holds for the name of its journal, too.
 BUSY_SECONDS = 5.0  # A shell that holds a lock for longer is a mistake.
 

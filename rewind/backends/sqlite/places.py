@@ -86,7 +86,7 @@ class _OfStream(_Pages):
     def __init__(self, database: Database, stream: str, backwards: bool) -> None:
         super().__init__(database, stream, backwards)
         self._query = tables.IN_STREAM + " DESC" if backwards else tables.IN_STREAM
-        self._version = version(database, stream)
+        self._version = version_of(database, stream)
         # The events on the way are numbered from 1. These may still be asked for.
         self._numbers = range(1, self._version + 1)
 
@@ -116,7 +116,7 @@ class _OfStream(_Pages):
         return found
 
 
-def version(database: Database, stream: str) -> int:
+def version_of(database: Database, stream: str) -> int:
     """The version of a stream; 0 if there is none."""
     for _, version, last in database.fetch(tables.VERSION, (stream,), (str, int, int)):
         if version == last:
@@ -128,7 +128,7 @@ def version(database: Database, stream: str) -> int:
     return 0
 
 
-def names(
+def names_from(
     database: Database, kind: str, prefix: str, after: str | None, limit: int
 ) -> list[tuple[str, int]]:
     """A page of the names of a kind, each with the last position that has it: two look-ups a name."""

@@ -6,7 +6,7 @@ columns of ``store``; upgrade.py brings an older file there, and a new file goes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -172,17 +172,13 @@ def to_json(value: object) -> str:
     return _encode(value).decode()
 
 
-def names_of(kind: str, event: Event) -> tuple[str, ...]:
-    """The names of a kind that an event has."""
-    return tuple(name for its, rows in places_of([event]) if its == kind for name, _ in rows)
-
-
-def places_of(events: Sequence[Event]) -> Iterator[tuple[str, list[tuple[str, int]]]]:
+def places_of(events: Sequence[Event]) -> dict[str, list[tuple[str, int]]]:
     """For each kind of name the rows that lead to these events; a tag that one has twice is there twice."""
-    yield "type", [(event.type, event.position) for event in events]
-    yield "category", [(category_of(event.stream), event.position) for event in events]
-    if tags := [(tag, event.position) for event in events for tag in event.tags]:
-        yield "tag", tags
+    return {
+        "type": [(event.type, event.position) for event in events],
+        "category": [(category_of(event.stream), event.position) for event in events],
+        "tag": [(tag, event.position) for event in events for tag in event.tags],
+    }
 
 
 def mark_row(name: str, value: bytes) -> tuple[str, bytes, int, str | None]:
