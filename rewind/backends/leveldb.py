@@ -1,8 +1,17 @@
 """LevelDB through plyvel: the default store where plyvel is installed.
 
-Records lie in blocks (blocks.py) under the keys ``e <last position>``; the index (index.py) lies
-beside them in the same database, so one synced write batch is one commit, all or nothing. How they
-are read is in block_backend.py.
+::
+
+    e <last position>     -> a block of records (blocks.py)
+    h                     -> number of the last commit, head
+    s                     -> format, store id (16 bytes): whose files these are
+    index.py's keys
+
+Integers are 8 bytes, big-endian. The index lies beside the blocks in the same database, so one synced
+write batch is one commit, all or nothing. How they are read is in block_backend.py.
+
+Format 1 had neither ``h`` nor ``s``, nor postings of types, tags and categories. An upgrade adds them in
+steps of a few MiB; ``h`` says how far it got, each event counting as a commit.
 
 LevelDB answers a synced write after its log file was synced (fdatasync), and syncs the names of
 its own files. Memory: two write buffers, the block cache, and the index and filter blocks of open
@@ -17,9 +26,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
 
 import plyvel
 
@@ -29,8 +41,10 @@ from rewind.backends.contract import Commit
 from rewind.backends.directory import Directory, create_directory, translate
 from rewind.backends.index import Index
 from rewind.backends.keys import Entry, after_prefix, pack_u64
+from rewind.backends.postings import postings
+from rewind.backends.upgrade import Progress
 from rewind.errors import Behind, StoreDamaged, StoreFailed, StoreNotPermitted
-from rewind.events import decode_key, own_id_prefix
+from rewind.events import Record, decode_event, decode_key, own_id_prefix
 
 # A larger buffer means fewer compactions, but each of them holds writes up for longer.
 WRITE_BUFFER_BYTES = 32 * 1024 * 1024
@@ -38,8 +52,16 @@ BLOCK_CACHE_BYTES = 32 * 1024 * 1024  # It holds the index blocks of the tables 
 TABLE_FILE_BYTES = 8 * 1024 * 1024  # 10 million small events need fewer files than it may open.
 BLOOM_BITS = 10  # 1 % false positives: a new stream or id costs 2 us and no read of the disk.
 
+UPGRADE_STEP_BYTES = (
+    2 * 1024 * 1024
+)  # So much of the blocks, and its postings, is in memory at a time.
+
 _BLOCK = b"e"
 _BLOCK_STOP = after_prefix(_BLOCK)
+_END = b"h"
+_END_VALUE = struct.Struct(">QQ")
+_STORE = b"s"
+_STORE_VALUE = struct.Struct(">Q16s")
 
 
 class LevelDB:
@@ -168,7 +190,7 @@ class LevelDBBackend(BlockBackend):
     """Blocks of records and their index in one LevelDB."""
 
     scheme = "leveldb"
-    format_version = 1
+    format_version = 2
     durability = "fsync"
 
     def __init__(self, directory: Directory) -> None:
@@ -181,10 +203,33 @@ class LevelDBBackend(BlockBackend):
             self._db = LevelDB(directory.path / "leveldb", directory.created, scratch)
             undo.callback(self._db.close)
             self._index = Index(self._db, self, own_id_prefix(self.store_id))
+            self._make_ready(directory)
             directory.finish("leveldb/CURRENT")
-            self._head, self._last_time_ns = self._find_last()
-            self._number = self._head
             undo.pop_all()
+
+    def _make_ready(self, directory: Directory) -> None:
+        """Complete what is new or of an older format, and find the end."""
+        path = directory.path / "leveldb"
+        store = _STORE, _STORE_VALUE.pack(self.format_version, self.store_id.bytes)
+        _check_owner(path, self._db.get(_STORE) or store[1], self.store_id)
+        if directory.created:
+            self._db.write([store, _End(0, 0).entry()], sync=True)
+        self._head, self._last_time_ns = self._find_last()
+        if directory.format < self.format_version and not directory.created:
+            progress = Progress(directory.path, self._head, directory.tell)
+            upgrade(self._db, self._head, store, progress)
+            directory.raise_format()
+        if self._db.get(_STORE) is None:
+            raise StoreDamaged(
+                f"LevelDB in {path} does not say which store it is of: restore the whole store from a copy"
+            )
+        end = _read_end(self._db)
+        if end is None or end.head != self._head:
+            raise StoreDamaged(
+                f"LevelDB in {path} ends with position {self._head}, but its last commit with "
+                f"{'none' if end is None else end.head}: restore the store from a copy"
+            )
+        self._number = end.number
 
     def _find_last(self) -> tuple[int, int]:
         # LevelDB verifies this one: if damage hid the last key, an earlier one would pass for it.
@@ -208,11 +253,12 @@ class LevelDBBackend(BlockBackend):
             addresses.append((last_position, address))
             entries.append((_BLOCK + address, blocks.encode(run)))
         entries += self._index.entries(records, commit.append_ids, addresses, commit.marks)
+        head = self._head + len(records)
+        entries.append((_END, _END_VALUE.pack(commit.number, head)))
         self._db.write(entries, sync=True)
+        self._head, self._number = head, commit.number
         if records:
-            last = records[-1].event
-            self._head, self._last_time_ns = last.position, last.recorded_at_ns
-        self._number = commit.number
+            self._last_time_ns = records[-1].event.recorded_at_ns
 
     def confirm(self) -> None:
         self._directory.confirm()
@@ -249,3 +295,80 @@ class LevelDBBackend(BlockBackend):
     def close(self) -> None:
         with closing(self._directory):
             self._db.close()
+
+
+# --- the end, and what an older format lacks -----------------------------------
+
+
+class _End(NamedTuple):
+    """Number of the last commit, and the head."""
+
+    number: int
+    head: int
+
+    def entry(self) -> Entry:
+        return _END, _END_VALUE.pack(*self)
+
+
+def _read_end(db: LevelDB) -> _End | None:
+    value = db.get(_END)
+    try:
+        return None if value is None else _End._make(_END_VALUE.unpack(value))
+    except struct.error as error:
+        raise StoreDamaged("the number of the last commit is cut short") from error
+
+
+def _check_owner(path: Path, value: bytes, store_id: UUID) -> None:
+    """Raise ``StoreDamaged`` when the files say that they are another store's."""
+    try:
+        format_version, found = _STORE_VALUE.unpack(value)
+    except struct.error as error:
+        raise StoreDamaged(f"what LevelDB in {path} says of its store is cut short") from error
+    if found != store_id.bytes:
+        raise StoreDamaged(
+            f"LevelDB in {path} is of the store {UUID(bytes=found)}, and rewind.json beside it of "
+            f"{store_id}: put both back from one copy"
+        )
+    if format_version > LevelDBBackend.format_version:
+        raise StoreDamaged(
+            f"LevelDB in {path} has format {format_version}, and rewind.json beside it an older one: "
+            "put both back from one copy"
+        )
+
+
+def upgrade(db: LevelDB, head: int, store: Entry, progress: Progress) -> None:
+    """Add what format 1 lacks, in synced steps of which each says how far it got, and ``store`` last.
+
+    Raises ``StoreDamaged`` when a block cannot be read: its events would not be found by queries.
+    """
+    end = _read_end(db) or _End(0, 0)
+    if end.head > head:
+        raise StoreDamaged(
+            f"the events end with position {head}, but their index knows position {end.head}: "
+            "restore the store from a copy"
+        )
+    while end.head < head:
+        progress.reached(end.head)
+        entries, last = _step(db, end.head)
+        end = _End(end.number + last - end.head, last)
+        db.write([*entries, end.entry()], sync=True)
+    db.write([end.entry(), store], sync=True)
+    progress.reached(head)
+
+
+def _step(db: LevelDB, after: int) -> tuple[list[Entry], int]:
+    """The postings of the next blocks, and the last position of these."""
+    entries: list[Entry] = []
+    size = 0
+    with closing(db.scan(_BLOCK + pack_u64(after + 1), _BLOCK_STOP, verify=False)) as scan:
+        for key, data in scan:
+            block = blocks.decode(data, int.from_bytes(key[1:], "big"))
+            if block.first != after + 1:
+                raise StoreDamaged(f"position {after + 1} is missing")
+            records = [Record(decode_event(record), record) for record in block.records()]
+            entries += postings(records, block.last, {})
+            after = block.last
+            size += len(data)
+            if size >= UPGRADE_STEP_BYTES:
+                break
+    return entries, after
