@@ -18,6 +18,7 @@ import zmq
 from client_contract import PATIENCE_S, ClientContract, event
 from conftest import store_url
 from fakes import FakeDaemon, free_endpoint, ok_head, refusal
+from query_contract import QueryContract
 from raw import Raw
 
 import rewind
@@ -160,7 +161,7 @@ def loop() -> Iterator[Loop]:
     running.close()
 
 
-class TestContractOverTheWire(ClientContract):
+class TestContractOverTheWire(ClientContract, QueryContract):
     @pytest.fixture
     def client(self, daemon: Daemon, loop: Loop) -> Iterator[Blocking]:
         client = rewind.connect_async(daemon.endpoints["incoming"])
@@ -168,7 +169,7 @@ class TestContractOverTheWire(ClientContract):
         loop.run(client.close())
 
 
-class TestContractEmbedded(ClientContract):
+class TestContractEmbedded(ClientContract, QueryContract):
     @pytest.fixture(params=["memory", "sqlite"])
     def client(
         self, request: pytest.FixtureRequest, tmp_path: Path, loop: Loop

@@ -29,6 +29,7 @@ from client_contract import (
 )
 from conftest import store_url
 from fakes import FakeDaemon, FakeFeed, free_endpoint, ok_head, pack, refusal
+from query_contract import QueryContract
 from raw import Raw
 
 import rewind
@@ -49,7 +50,7 @@ def durable(tmp_path: Path) -> Iterator[Daemon]:
         yield running
 
 
-class TestContract(ClientContract):
+class TestContract(ClientContract, QueryContract):
     pass
 
 

@@ -23,6 +23,7 @@ from client_contract import (
     fill,
 )
 from conftest import ALL_SCHEMES, DURABLE, store_url
+from query_contract import QueryContract
 
 import rewind
 
@@ -33,7 +34,7 @@ def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[rewind.Cl
         yield opened
 
 
-class TestContract(ClientContract):
+class TestContract(ClientContract, QueryContract):
     pass
 
 
