@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from rewind.answers import answer_appends, appends_in
+from rewind.answers import About, answer, answer_appends, appends_in
 from rewind.backends.memory import MemoryBackend
 from rewind.client import requests
 from rewind.errors import RequestError
@@ -13,9 +13,10 @@ from rewind.events import Append, AppendEvent, Record
 from rewind.store import Store
 from rewind.wire.envelope import decode_request
 from rewind.wire.native import Appends, Info, Streams
-from rewind.wire.replies import encode_error, encode_ok, encode_read, encode_streams, info_body
+from rewind.wire.replies import encode_error, encode_ok, encode_streams, info_body
 
 WHERE = "tcp://127.0.0.1:1"
+_ABOUT = About({}, 1, False)
 
 
 class Answers:
@@ -42,7 +43,7 @@ class Answers:
         if isinstance(request.body, Streams):
             body = request.body
             return encode_streams(request, *self.store.streams(body.prefix, body.after, 1))[2:]
-        return encode_read(request, self.store.read(request.body))[2:]
+        return answer(request, self.store, _ABOUT)[2:]
 
     def reply(self, asked: Any) -> Any:
         return requests.parse_reply(self.answer(asked.command, b"", asked.body), WHERE)[1]

@@ -401,3 +401,61 @@ def test_delivery_knows_what_was_handled() -> None:
     assert not delivery.caught_up
     delivery.asked()
     assert delivery.handled == 3 and delivery.caught_up
+
+
+# Since a time
+
+
+def test_since_is_asked_for_until_something_came_and_then_it_goes_live() -> None:
+    answers = Answers()
+    since = answers.append(5)[3].event.recorded_at_ns
+    made = Shell(answers, Follower(Delivery(Read(since=since)), WHERE))
+    made.ask(), made.answer()
+    assert made.follower.topic is None
+    asked = made.ask()
+    assert asked is not None and asked["since"] == since
+    made.answer()
+    assert made.got == [each for each in range(1, 6) if each >= made.got[0]] and 4 in made.got
+    asked = made.ask()
+    assert asked is not None and "since" not in asked
+    made.answer()
+    assert made.follower.topic_due(made.now_s)
+    made.greet()
+    made.ask(), made.answer()
+    assert made.follower.state is LIVE
+
+
+def test_a_time_to_come_is_waited_for_with_reads() -> None:
+    answers = Answers()
+    answers.append(2)
+    since = 2**62
+    made = Shell(answers, Follower(Delivery(Read(since=since)), WHERE))
+    for _ in range(2):
+        made.ask(), made.answer()
+    answers.append(2)
+    for _ in range(3):
+        asked = made.ask()
+        assert asked is not None and (asked["since"], asked["wait_ms"]) == (since, follow.WAIT_MS)
+        made.answer()
+    assert made.got == [] and made.follower.topic is None
+    assert made.follower.delivery.reached == 4
+
+
+def test_a_time_is_passed_once_and_for_all_over_a_new_connection() -> None:
+    answers = Answers()
+    answers.append(2)
+    made = Shell(answers, Follower(Delivery(Read(since=1)), WHERE))
+    for _ in range(2):
+        made.ask(), made.answer()
+    made.follower.lost(0.0, "test")
+    made.ask(), made.answer()
+    assert made.follower.topic is not None
+    asked = made.ask()
+    assert asked is not None and "since" not in asked and asked["after"] == 2
+
+
+def test_where_it_begins_is_told_before_it_is_used() -> None:
+    delivery = Delivery(Read(types=("t",)))
+    delivery.begin(7, b"A" * 16)
+    assert (delivery.reached, delivery.position, delivery.handled) == (7, 7, 7)
+    assert unpack(delivery.body())["after"] == 7 and delivery.store_id == b"A" * 16

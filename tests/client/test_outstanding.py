@@ -21,7 +21,14 @@ from rewind.client.outstanding import (
     take_together,
 )
 from rewind.client.requests import ATTEMPT_S_MIN, PAUSE_S_MAX, Call
-from rewind.errors import BadRequest, Closed, Overloaded, StoreChanged, Unavailable
+from rewind.errors import (
+    BadRequest,
+    Closed,
+    ConditionTooWide,
+    Overloaded,
+    StoreChanged,
+    Unavailable,
+)
 from rewind.wire.replies import Reply
 
 pack = msgspec.msgpack.encode
@@ -89,6 +96,63 @@ def test_a_read_asked_after_appends_is_sent_after_them() -> None:
     outstanding.ask(append(1))
     outstanding.ask(read(2))
     assert [message[0] for message in outstanding.to_send(NOW_S)] == [b"APPEND", b"READ"]
+
+
+def test_what_goes_first_is_sent_before_all_that_waits_also_over_a_new_connection() -> None:
+    outstanding = Outstanding("w")
+    first = read(3)
+    first.first = True
+    for call in (append(1), read(2), first):
+        outstanding.ask(call)
+        outstanding.expect(call, NOW_S)
+    in_order = [pack(3), pack(1), pack(2)]
+    assert [message[2] for message in outstanding.to_send(NOW_S)] == in_order
+    assert outstanding.overdue(1.0 + ATTEMPT_S_MIN) == ([], True)
+    assert [message[2] for message in outstanding.to_send(NOW_S)] == in_order
+
+
+def too_wide(message: Message, condition: int, examined: int) -> list[bytes]:
+    body = {"code": "condition_too_wide", "message": "m", "retryable": False}
+    return [b"ERROR", message[1], pack({**body, "condition": condition, "examined": examined})]
+
+
+def conditional(timeout_s: float = 10.0) -> Call[Any]:
+    conditions = [{"fail_if_events_match": None}, {"fail_if_events_match": None, "after": 3}]
+    body = pack({"id": b"i" * 16, "events": [], "conditions": conditions})
+    return Call("w", b"APPEND", body, lambda reply: reply, timeout_s, b"i" * 16)
+
+
+def test_a_condition_that_is_too_wide_goes_on_from_where_the_store_has_come_to() -> None:
+    outstanding, call = Outstanding("w"), conditional()
+    (message,) = asked(outstanding, [call])
+    for condition, examined, afters in ((1, 5, [None, 5]), (0, 7, [7, 5]), (0, 9, [9, 5])):
+        assert outstanding.received(too_wide(message, condition, examined), NOW_S) == []
+        assert outstanding.due_s <= NOW_S, "it is asked at once"
+        assert outstanding.received(too_wide(message, condition, 99), NOW_S) == []  # a repetition
+        assert outstanding.overdue(NOW_S) == ([], False)
+        (message,) = outstanding.to_send(NOW_S)
+        body = unpack(message[2])
+        assert body["id"] == b"i" * 16
+        assert [each.get("after") for each in body["conditions"]] == afters
+    assert outstanding.received(ok(message), NOW_S) == [call]
+
+
+@pytest.mark.parametrize(("condition", "examined"), [(1, 3), (1, 0), (2, 9)])
+def test_a_condition_that_comes_no_further_is_refused(condition: int, examined: int) -> None:
+    outstanding, call = Outstanding("w"), conditional()
+    (message,) = asked(outstanding, [call])
+    assert outstanding.received(too_wide(message, condition, examined), NOW_S) == [call]
+    with pytest.raises(ConditionTooWide):
+        call.result()
+
+
+def test_a_condition_that_is_too_wide_is_given_up_when_the_callers_time_is() -> None:
+    outstanding, call = Outstanding("w"), conditional(timeout_s=2.0)
+    (message,) = asked(outstanding, [call])
+    outstanding.received(too_wide(message, 1, 9), NOW_S + 2.0)
+    with pytest.raises(Unavailable, match=r"refused for 2 s: conditions\[1\]") as failed:
+        call.result()
+    assert failed.value.append_id == b"i" * 16
 
 
 def test_no_more_messages_are_under_way_than_the_daemon_takes() -> None:
