@@ -707,3 +707,83 @@ def test_a_read_called_after_appends_sees_them() -> None:
 
     with Daemon("memory:") as daemon:
         asyncio.run(ordered(daemon.endpoints["incoming"]))
+
+
+# Where a subscription begins
+
+
+@pytest.mark.parametrize("url", [None, "memory:"])
+@pytest.mark.parametrize("cursor", [None, "mailer"])
+def test_now_is_when_subscribe_is_called(
+    daemon: Daemon, url: str | None, cursor: str | None
+) -> None:
+    """It only asks, and what comes after that is not skipped: not on a connection's first use, whose
+    name has to be looked up, either."""
+    endpoint = daemon.endpoints["incoming"].replace("127.0.0.1", "localhost")
+
+    async def main() -> None:
+        async with rewind.open_async(url) if url else rewind.connect_async(endpoint) as client:
+            subscription = client.subscribe(after=rewind.NOW, cursor=cursor)
+            first = await client.append("s", event())
+            async for each in subscription:
+                assert each.position == first.last
+                break
+            for _ in range(10):
+                subscription = client.subscribe(after=rewind.NOW)
+                last = (await client.append("s", event())).last
+                assert (await anext(subscription)).position == last
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_S))
+
+
+def test_a_beginning_leaves_a_consumer_its_time_and_can_be_stopped() -> None:
+    async def main() -> None:
+        async with rewind.connect_async(free_endpoint(), timeout=PATIENCE_S) as client:
+            subscription = client.subscribe(after=rewind.NOW)
+            batches = subscription.batches(max_wait=0.01)
+            assert [await anext(batches), await anext(batches)] == [[], []]
+            waiting = asyncio.create_task(anext(subscription))
+            await asyncio.sleep(0)
+            subscription.stop()
+            with pytest.raises(StopAsyncIteration):
+                await waiting
+            other = client.subscribe(after=rewind.NOW)
+            waiting = asyncio.create_task(anext(other))
+            await asyncio.sleep(0)
+        with pytest.raises(StopAsyncIteration):
+            await waiting
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_S))
+
+
+def test_a_beginning_without_an_answer_is_the_iterations_to_raise(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        async with rewind.connect_async(free_endpoint(), timeout=0.05) as client:
+            subscription = client.subscribe(after=rewind.NOW)
+            nobodys = client.subscribe(after=rewind.NOW)
+            with pytest.raises(rewind.Unavailable):
+                await anext(subscription)
+            assert [each async for each in subscription] == []
+            assert not await nobodys.wait_for(1, timeout=0)
+            del nobodys
+            gc.collect()
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_S))
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+
+
+def test_a_read_is_closed_as_a_generator_is(daemon: Daemon) -> None:
+    async def main() -> None:
+        async with rewind.connect_async(daemon.endpoints["incoming"]) as client:
+            await client.append("s", [event(), event()])
+            async with contextlib.aclosing(client.read()) as events:
+                assert (await anext(events)).position == 1
+            assert [each async for each in events] == []
+            async with client.read() as events:
+                assert [each.position async for each in events] == [1, 2]
+            assert (events.head, events.condition().after) == (2, 2)
+
+    asyncio.run(main())
