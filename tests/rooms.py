@@ -108,7 +108,7 @@ ROOMS = (
             "cursors.py": "errors events",
             "conditions.py": "errors query events backends",
             "plan.py": "errors query events backends conditions.py cursors.py",
-            "reading.py": "errors events wire backends",
+            "reading.py": "errors query events wire backends",
             "space.py": "errors",
             "troubles.py": "errors events plan.py",
             "__init__.py": "errors query events wire backends conditions.py cursors.py plan.py reading.py space.py troubles.py",

@@ -49,7 +49,7 @@ from rewind.errors import (
     quoted,
     without_traceback,
 )
-from rewind.events import INT_MAX, Append, Event
+from rewind.events import INT_MAX, Append
 from rewind.query import QueryItem
 
 REQUEST_ID_BYTES_MAX = 64  # a UUID and a counter fit, both as text
@@ -118,16 +118,8 @@ class Read(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
 
     @property
     def filtered(self) -> bool:
-        """Whether the read has a filter, so that events have to be looked at one by one."""
+        """Whether the read has a filter beside its range; a query is none."""
         return bool(self.types or self.tags or self.prefix)
-
-    def matches(self, event: Event) -> bool:
-        """Whether the event passes the filters (not the range)."""
-        if self.prefix and not event.stream.startswith(self.prefix):
-            return False
-        if self.types and event.type not in self.types:
-            return False
-        return not self.tags or set(self.tags) <= set(event.tags)
 
 
 class Streams(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
