@@ -213,10 +213,11 @@ ROOMS = (
             "read.py": "errors events rewind format.py text.py terminal.py names.py options.py connection.py "
             "damage.py click",
             "about.py": "format.py text.py terminal.py options.py connection.py click",
+            "upgrade.py": "errors (backends) terminal.py connection.py click",
             "demo.py": "(demo) click",
             "completion.py": "terminal.py options.py click",
             "entry.py": "release errors daemon escape.py terminal.py options.py serve.py append.py read.py about.py "
-            "demo.py completion.py click",
+            "upgrade.py demo.py completion.py click",
             "__init__.py": "entry.py",
         },
     ),

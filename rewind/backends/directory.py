@@ -97,6 +97,12 @@ def scheme_of(path: Path) -> str | None:
     return None if identity is None else identity.scheme
 
 
+def format_of(path: Path) -> int | None:
+    """The format of the store at ``path``; None where there is nothing yet."""
+    identity = _read_identity(path)
+    return None if identity is None else identity.format
+
+
 class Directory:
     """An opened, locked store directory.
 

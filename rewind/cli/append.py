@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
 import sys
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -136,7 +137,9 @@ def _append_lines(
     if expected_version is not None and stream is None:
         raise click.UsageError("--expected-version is of STREAM, and none is given")
     announce_stdin()
-    progress = Progress()
+    progress = Progress(typed=sys.stdin.isatty())
+    status = os.fstat(sys.stdin.fileno())
+    total_bytes = status.st_size if stat.S_ISREG(status.st_mode) else 0
     with client_at(endpoint, timeout, writes=True, creates=create) as client:
         import_ = Import(
             client,
@@ -144,7 +147,7 @@ def _append_lines(
             expected_version=expected_version,
             append_id=append_id,
             event_bytes_max=client.info().limits["event_bytes"],
-            progress=progress.show,
+            progress=lambda events, size: progress.show(_done(events, size, total_bytes)),
         )
         try:
             import_.run(sys.stdin.fileno())
@@ -156,6 +159,12 @@ def _append_lines(
             raise
     progress.clear()
     emit(_summary(import_))
+
+
+def _done(events: int, size: int, total_bytes: int) -> str:
+    """How far an import is: events, and the share of the input if its size is known, else 0."""
+    share = f", {min(100, 100 * size // total_bytes)} %" if total_bytes else ""
+    return f"{counted(events, 'event')}{share}"
 
 
 def _summary(import_: Import) -> str:

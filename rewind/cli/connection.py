@@ -50,13 +50,14 @@ def endpoint_option(command: Function) -> Function:
 
 @contextlib.contextmanager
 def client_at(
-    where: str, timeout: float, writes: bool = False, creates: bool = False
+    where: str, timeout: float, writes: bool = False, creates: bool | None = None
 ) -> Iterator[rewind.Client]:
     """A client of the daemon at an endpoint, or of a store opened in this process.
 
-    Only a command that ``writes`` may make a store where none is: one that a URL names the kind of,
-    or at a bare path one that ``creates`` asks for. Others open a store read-only. Raises what says
-    why there is no client: ``BadConfiguration``, ``StoreForeign`` or another ``StoreError``.
+    A command that does not ``write`` opens a store read-only. ``creates``: whether one is asked to make
+    a store where none is, which it does unasked where a URL names the kind of it; None for a command
+    that never does. Raises what says why there is no client: ``BadConfiguration``, ``StoreForeign`` or
+    another ``StoreError``.
     """
     import logging
 
@@ -66,7 +67,7 @@ def client_at(
     if "://" in where and not is_store_url(where):
         client = rewind.connect(where, timeout=timeout)
     else:
-        _check_store(where, writes, creates)
+        check_store(where, creates)
         client = rewind.open(where, read_only=not writes)
     try:
         yield client
@@ -74,8 +75,8 @@ def client_at(
         client.close()
 
 
-def _check_store(url: str, writes: bool, creates: bool) -> None:
-    """Raise before a mistyped endpoint or path would become a new store."""
+def check_store(url: str, creates: bool | None) -> None:
+    """Raise before a mistyped endpoint or path would become a new store. ``creates``: as above."""
     from rewind.backends import is_store_url
     from rewind.backends.directory import scheme_of
     from rewind.endpoints import without_transport
@@ -83,10 +84,11 @@ def _check_store(url: str, writes: bool, creates: bool) -> None:
     if without_transport(url):
         raise BadConfiguration(f"{url}: write tcp://{url} for a daemon, ./{url} for a path")
     path = url.partition(":")[2] if is_store_url(url) else url
-    if (writes and (creates or path != url)) or not path or (":" in path and path == url):
+    named = path != url
+    if creates or (creates is not None and named) or not path or (":" in path and not named):
         return
     if scheme_of(Path(path)) is None:
         way = "misspelt? `rewind serve` and `rewind append --create` create one"
-        if writes:
+        if creates is not None:
             way = f"misspelt? To create one there, add --create, or write its kind: sqlite:{path}"
         raise StoreForeign(f"{path} holds no store: {way}")

@@ -7,18 +7,19 @@ socket.
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
 import shutil
-import stat
 import sys
 import time
+from collections.abc import Iterable
 
 from rewind.cli.escape import escape
-from rewind.cli.text import NO_TERMINAL, Look, counted, folded
+from rewind.cli.text import NO_TERMINAL, Look, folded
 
 PROGRESS_S = 0.1  # the line of progress changes at most ten times a second
-PROGRESS_WIDTH = 40  # every text of that line is padded to this, and so overwrites the one before
+PROGRESS_WIDTH = 60  # every text of that line is padded to this, and so overwrites the one before
 
 _ENCODING_ERRORS = "backslashreplace"
 
@@ -57,24 +58,21 @@ def announce_stdin() -> None:
 
 
 class Progress:
-    """A line on stderr that says how far an import is.
+    """A line on stderr that says how far something is. It is shown on a terminal only.
 
-    It is shown on a terminal, unless somebody types the input there: it would overwrite that.
+    ``typed``: somebody types the input there, which it would overwrite.
     """
 
-    def __init__(self) -> None:
-        self._on = sys.stderr.isatty() and not sys.stdin.isatty()
-        status = os.fstat(sys.stdin.fileno())
-        self._total_bytes = status.st_size if stat.S_ISREG(status.st_mode) else 0
+    def __init__(self, typed: bool = False) -> None:
+        self.is_shown = sys.stderr.isatty() and not typed
         self._shown_s = 0.0
 
-    def show(self, events: int, size: int) -> None:
-        """Say that so many events, and so many bytes of the input, are done."""
-        if not self._on or time.monotonic() - self._shown_s < PROGRESS_S:
+    def show(self, text: str) -> None:
+        """Show a text in place of the one before, if that has stood there long enough to be read."""
+        if not self.is_shown or time.monotonic() - self._shown_s < PROGRESS_S:
             return
         self._shown_s = time.monotonic()
-        share = f", {min(100, 100 * size // self._total_bytes)} %" if self._total_bytes else ""
-        self._write(f"{counted(events, 'event')}{share}")
+        self._write(text)
 
     def clear(self) -> None:
         """Empty the line, so that what is said next begins on it."""
@@ -85,6 +83,26 @@ class Progress:
 
     def _write(self, text: str) -> None:
         print(f"\r{text:<{PROGRESS_WIDTH}}", end="\r", file=sys.stderr, flush=True)
+
+
+def can_redraw() -> bool:
+    """Whether stdout is a terminal on which lines can be shown in place of others."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def redraw(lines: Iterable[bytes], rows: int) -> int:
+    """Show lines on a terminal in place of the ``rows`` that are the last there. Returns how many it showed.
+
+    They are as many as fit, and none may be wider than the terminal. Cursor up and erase in page are of
+    ECMA-48, sections 8.3.22 and 8.3.39.
+    """
+    most = max(2, shutil.get_terminal_size().lines - 1)
+    shown = list(itertools.islice(lines, most + 1))
+    if len(shown) > most:
+        shown[most - 1 :] = [b"...\n"]
+    up = f"\x1b[{rows}A" if rows else ""
+    sys.stdout.buffer.write(f"{up}\r\x1b[J".encode() + b"".join(shown))
+    return len(shown)
 
 
 def stdout_has_no_reader() -> bool:

@@ -63,7 +63,7 @@ def test_progress_is_shown_on_a_terminal_and_cleared(
         code, shown = on_terminal(["append", stream, "--json", *at], stdin=lines)
     assert code == 0
     assert b"500 events, 2" in shown and b" %" in shown
-    assert shown.endswith(b"\r" + b" " * 40 + b"\r")
+    assert shown.endswith(b"\r" + b" " * 60 + b"\r")
 
 
 def test_progress_is_shown_nowhere_else(at: list[str], stream: str) -> None:
