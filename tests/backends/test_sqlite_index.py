@@ -387,8 +387,12 @@ def test_an_unfinished_store_of_the_first_format_is_created_in_the_newest(path: 
 
 def test_an_old_store_that_is_only_read_answers_queries(old: Path) -> None:
     before = {file: file.read_bytes() for file in old.iterdir()}
-    backend = open_backend(f"sqlite:{old}", read_only=True)
+    told: list[tuple[int, int]] = []
+    backend = open_backend(
+        f"sqlite:{old}", read_only=True, progress=lambda *done: told.append(done)
+    )
     assert backend.last()[::2] == (347, 347)
+    assert told == []
     items = [item("tag", "vip"), item("category", "many")]
     expected = positions_of(backend, items)
     assert len(expected) > 100
@@ -396,6 +400,7 @@ def test_an_old_store_that_is_only_read_answers_queries(old: Path) -> None:
     records, _ = backend.read_matching(items, 0, 347, 999, 10**6, backwards=True)
     assert [decode_event(record).position for record in records] == expected[::-1]
     assert dict(backend.names("category", "o", None, 9)) == {"order": 3}
+    assert told == [(347, 347)]
     assert backend.marks(["cursor:c"]) == {} and backend.marks_from("", "", 9) == []
     assert list(backend.check()) == []
     backend.close()

@@ -103,11 +103,14 @@ class SQLiteBackend(Backend):
             # Every start writes: that makes the -wal file, whose name is synced below, and shows
             # that the disk takes writes before anybody relies on it.
             self._db.run("UPDATE store SET openings = openings + 1")
-        if not directory.created and directory.format < tables.FORMAT:
-            upgrade.upgrade(self._db, Progress(directory.path, self._find_head(), directory.tell))
-            directory.raise_format()
         sync_directory(directory.path)
+        if not directory.created and directory.format < tables.FORMAT:
+            upgrade.upgrade(self._db, self._progress())
+            directory.raise_format()
         directory.finish("events.sqlite", "events.sqlite-wal")
+
+    def _progress(self) -> Progress:
+        return Progress(self._directory.path, self._find_head(), self._directory.tell)
 
     def _check_identity(self, format: int) -> None:
         """Compare what the file says of itself with what its directory does."""
@@ -286,7 +289,7 @@ class SQLiteBackend(Backend):
         backwards: bool = False,
         seeks_max: int = SEEKS_MAX,
     ) -> Found:
-        self._index()
+        self._make_tables()
         until = min(until, self._head)
         opened = open_places(self._db, self._head)
         return find(Walk(items, opened, after, until, backwards, seeks_max), limit)
@@ -326,22 +329,22 @@ class SQLiteBackend(Backend):
         )
 
     def names(self, kind: str, prefix: str, after: str | None, limit: int) -> list[tuple[str, int]]:
-        self._index()
+        self._make_tables()
         return names_from(self._db, kind, prefix, after, limit)
 
-    def _index(self) -> None:
+    def _make_tables(self) -> None:
         """Make the tables of a store of an earlier format that is only read, beside it, when needed."""
         if not self._indexed:
-            upgrade.add_temporary_tables(self._db)
+            upgrade.add_temporary_tables(self._db, self._progress())
             self._indexed = True
 
     def marks(self, names: Collection[str]) -> dict[str, bytes]:
-        self._index()
+        self._make_tables()
         rows = self._lookup(tables.MARK, names, (str, bytes, int))
         return dict(map(self._verified_mark, rows))
 
     def marks_from(self, prefix: str, after: str, limit: int) -> list[tuple[str, bytes]]:
-        self._index()
+        self._make_tables()
         page: list[tuple[str, bytes]] = []
         values = (max(prefix, after), after, max(limit, 0))
         for row in self._db.rows(tables.MARKS_FROM, values, (str, bytes, int)):
@@ -368,7 +371,7 @@ class SQLiteBackend(Backend):
                 if line != "ok":
                     yield f"{self._file}: {line}"
             yield from check_records(self)
-            self._index()
+            self._make_tables()
             yield from self._check_columns()
             yield from self._check_others()
         except StoreDamaged as damage:

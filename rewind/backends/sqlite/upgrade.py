@@ -55,12 +55,13 @@ def add_tables(database: Database) -> None:
     database.run(tables.CURSORS)
 
 
-def add_temporary_tables(database: Database) -> None:
+def add_temporary_tables(database: Database, progress: Progress) -> None:
     """The same tables, filled, in a temporary file of SQLite's: beside a file that is not written."""
     with database.transaction("BEGIN"):
         _add_places(database, "TEMP")
         after = 0
         while (reached := _fill(database, after)) > after:
+            progress.reached(reached)
             after = reached
 
 
