@@ -32,6 +32,7 @@ pack = msgspec.msgpack.encode
 
 ID_1 = bytes.fromhex("11111111111141118111111111111111")
 APPEND_1 = bytes.fromhex("aaaaaaaaaaaa4aaa8aaaaaaaaaaaaaaa")
+APPEND_2 = bytes.fromhex("bbbbbbbbbbbb4bbb8bbbbbbbbbbbbbbb")
 OWN_1 = b"0f8fad5b-d9cb-869f-8000-000000000001"
 
 
@@ -40,6 +41,12 @@ def requests() -> list[tuple[str, list[bytes], int]]:
     event = [None, "order-1", "placed", ["vip"], {"correlation_id": "c1"}, b"{}"]
     placed = {"events": [event], "id": APPEND_1, "expected": {"order-1": 0}}
     with_id = {"events": [[ID_1, "order-2", "placed", [], {}, b"\x00\xff"]]}
+    vip = [{"tags": ["vip"]}]
+    gift = [None, "gift-1", "sent", ["vip"], {}, b""]
+
+    def moved(*events: list[Any], **advance: Any) -> dict[str, Any]:
+        return {"events": list(events), "cursors": {"gifts": advance}}
+
     return [
         ("query-empty-store", [b"QUERY", b"", b""], 1),
         ("publish", [b"PUBLISH", b"hello"], 1),
@@ -100,6 +107,60 @@ def requests() -> list[tuple[str, list[bytes], int]]:
             1,
         ),
         ("streams", [b"STREAMS", b"\x0f", pack({"prefix": "order-", "limit": 1})], 1),
+        ("read-query", [b"READ", b"\x20", pack({"query": vip})], 1),
+        (
+            "read-query-of-two-items",
+            [b"READ", b"\x21", pack({"query": [*vip, {"types": [""], "categories": ["stream"]}]})],
+            1,
+        ),
+        ("read-query-empty-item", [b"READ", b"\x22", pack({"query": [*vip, {}]})], 1),
+        (
+            "append-condition-failed",
+            [
+                b"APPEND",
+                b"\x23",
+                pack({"events": [gift], "conditions": [{"fail_if_events_match": vip, "after": 2}]}),
+            ],
+            1,
+        ),
+        (
+            "append-condition-beyond-the-head",
+            [
+                b"APPEND",
+                b"\x24",
+                pack(
+                    {"events": [gift], "conditions": [{"fail_if_events_match": None, "after": 9}]}
+                ),
+            ],
+            1,
+        ),
+        (
+            "append-condition-and-cursor",
+            [
+                b"APPEND",
+                b"\x25",
+                pack(
+                    {
+                        **moved(gift, position=3, expected=0),
+                        "id": APPEND_2,
+                        "conditions": [{"fail_if_events_match": vip, "after": 3}],
+                    }
+                ),
+            ],
+            1,
+        ),
+        ("read-append-id", [b"READ", b"\x26", pack({"append_id": APPEND_2})], 1),
+        ("read-unknown-append-id", [b"READ", b"\x27", pack({"append_id": bytes(16)})], 1),
+        ("cursor-alone", [b"APPEND", b"\x28", pack(moved(position=5))], 1),
+        ("cursor-moved", [b"APPEND", b"\x29", pack(moved(gift, position=5, expected=3))], 1),
+        ("cursor-back", [b"APPEND", b"\x2a", pack(moved(position=1))], 1),
+        ("cursor-reset", [b"APPEND", b"\x2b", pack(moved(position=1, reset=True))], 1),
+        ("cursors", [b"CURSORS", b"\x2c", pack({})], 1),
+        ("cursor-deleted", [b"APPEND", b"\x2d", pack(moved(position=None))], 1),
+        ("cursor-by-name", [b"CURSORS", b"\x2e", pack({"name": "gifts"})], 1),
+        ("names-of-tags", [b"NAMES", b"\x2f", pack({"kind": "tag"})], 1),
+        ("names-of-categories", [b"NAMES", b"\x30", pack({"kind": "category", "limit": 2})], 1),
+        ("names-of-unknown-kind", [b"NAMES", b"\x31", pack({"kind": "stream"})], 1),
         ("unknown-command", [b"FROB"], 1),
         ("unknown-command-native", [b"FROB", b"\x10", pack({})], 1),
         ("empty-command", [], 1),
@@ -154,7 +215,7 @@ def run() -> dict[str, Any]:
                         "replies": [_hex(r) for r in replies],
                     }
                 )
-            events = {name: [_hex(_event(feed)) for _ in range(4)] for name, feed in feeds.items()}
+            events = {name: [_hex(_event(feed)) for _ in range(5)] for name, feed in feeds.items()}
             said = [_hex(_said(feeds["topic"], topic)) for topic in (b"$head", b"$store")]
             return {
                 "store_id": str(STORE_ID),
