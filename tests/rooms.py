@@ -75,7 +75,7 @@ ROOMS = (
             "keys.py": "",
             "upgrade.py": "",
             "directory.py": "errors lock.py scratch.py upgrade.py",
-            "verify.py": "errors events contract.py",
+            "verify.py": "errors query events contract.py",
             "opening.py": "errors contract.py upgrade.py directory.py",
             "memory.py": "errors query events contract.py matching.py verify.py",
             "sqlite/connection.py": "errors directory.py sqlite3",
@@ -91,7 +91,8 @@ ROOMS = (
             "postings.py": "errors events keys.py blocks.py",
             "index.py": "errors query events contract.py matching.py keys.py blocks.py runs.py postings.py",
             "block_backend.py": "query contract.py matching.py verify.py blocks.py index.py",
-            "leveldb.py": "errors events contract.py keys.py directory.py blocks.py index.py block_backend.py plyvel",
+            "leveldb.py": "errors events contract.py keys.py upgrade.py directory.py blocks.py postings.py index.py "
+            "block_backend.py plyvel",
             "log/packets.py": "errors contract.py blocks.py",
             "log/segments.py": "errors contract.py directory.py blocks.py log/packets.py",
             "log/keys.py": "errors keys.py (sqlite/keys.py) (leveldb.py)",

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from conftest import DURABLE
 from golden_stores import STORES, commits
+from index_contract import items_of
 
 from rewind.backends import open_backend
+from rewind.backends.contract import NAME_KINDS
 from rewind.events import Append, AppendEvent, decode_event
+from rewind.query import QueryItem, category_of, matcher
 from rewind.store import Store
 
 
@@ -39,6 +42,40 @@ def test_a_golden_store_holds_what_was_written(golden: tuple[str, dict[str, Any]
     backend.close()
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_golden_store_is_queried(golden: tuple[str, dict[str, Any]], read_only: bool) -> None:
+    url, held = golden
+    events = [decode_event(bytes.fromhex(record)) for record in held["records"]]
+    backend = open_backend(url, read_only=read_only)
+    # Each event counts as a commit, so that all copies of the store agree on the number.
+    assert backend.last()[::2] == (len(events), len(events))
+    names = {
+        "types": {event.type for event in events},
+        "tags": {tag for event in events for tag in event.tags},
+        "categories": {category_of(event.stream) for event in events},
+        "streams": {event.stream for event in events},
+    }
+    queries = [items_of(**{field: [name]}) for field, of_kind in names.items() for name in of_kind]
+    queries.append(items_of(types=["paid"], tags=["vip"]))
+    queries.append([QueryItem(types=("placed", "happened"), tags=("tag",), categories=("many",))])
+    for items in queries:
+        matches = matcher(items)
+        expected = [e.position for e in events if matches(e.stream, e.type, e.tags)]
+        for backwards in (False, True):
+            found, after, until = [], 0, len(events)
+            while after < until:
+                positions, reached = backend.matching(items, after, until, 10**6, backwards)
+                found += positions
+                after, until = (after, reached - 1) if backwards else (reached, until)
+            assert found == (expected[::-1] if backwards else expected)
+        records, _ = backend.read_matching(items, 0, len(events), 10**6, 10**9)
+        assert records == [bytes.fromhex(held["records"][n - 1]) for n in expected][: len(records)]
+        assert records
+    for kind, field in zip(NAME_KINDS, ("types", "tags", "categories"), strict=True):
+        assert {name for name, _ in backend.names(kind, "", None, 10**6)} == names[field]
+    backend.close()
+
+
 def test_a_golden_store_is_gone_on_with(golden: tuple[str, dict[str, Any]]) -> None:
     url, held = golden
     store = Store(open_backend(url))
@@ -46,11 +83,15 @@ def test_a_golden_store_is_gone_on_with(golden: tuple[str, dict[str, Any]]) -> N
     retried = [append for appends in commits() for append in appends if append.id is not None]
     outcomes, records = store.append(retried)
     assert records == [] and all(outcome.duplicate for outcome in outcomes)
-    one = Append((AppendEvent(None, "order-1", "shipped", (), {}, b""),), expected={"order-1": 2})
+    one = Append(
+        (AppendEvent(None, "order-1", "shipped", ("vip",), {}, b""),), expected={"order-1": 2}
+    )
     ((appended,), (record,)) = store.append([one])
     assert appended.last == head + 1 and record.event.version == 3
     store.close()
     store = Store(open_backend(url))
     assert store.head == head + 1
+    assert store.backend.last().number == head + 1
+    assert store.backend.matching(items_of(tags=["vip"]), 0, head + 1, 9).positions == [1, head + 1]
     assert decode_event(store.record_at(head + 1)) == record.event
     store.close()
