@@ -8,11 +8,11 @@ fresh daemon; the usual ports become that daemon's. ``print(...)  # this`` is a 
 from __future__ import annotations
 
 import re
-import textwrap
 from pathlib import Path
 
 import pytest
 from interactive import Interpreter
+from pages import blocks
 
 from rewind import errors
 from rewind.cli import entry
@@ -26,7 +26,15 @@ from rewind.wire import Cursors, Names, Read, Streams, native
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-EXAMPLES = ("../README", "quickstart", "protocol", "python", "backends", "operating")
+EXAMPLES = (
+    "../README",
+    "quickstart",
+    "protocol",
+    "python",
+    "decisions",
+    "backends",
+    "operating",
+)
 USUAL = {"incoming": 9090, "streaming": 9091, "topic": 9092, "gorewind": 9093}
 
 
@@ -35,14 +43,6 @@ def page(name: str) -> str:
 
 
 # --- examples -----------------------------------------------------------------------
-
-
-def blocks(text: str) -> list[str]:
-    """The Python blocks of a page."""
-    found = re.findall(
-        r"^\.\. code-block:: python\n\n((?:(?: {3,}.*)?\n)+)", text + "\n", re.MULTILINE
-    )
-    return [textwrap.dedent(block) for block in found]
 
 
 def promises(script: str) -> list[str]:
