@@ -32,6 +32,7 @@ EXAMPLES = (
     "protocol",
     "python",
     "decisions",
+    "projections",
     "backends",
     "operating",
 )
