@@ -1,6 +1,6 @@
 """Random appends, retries, conflicts, restarts and reads of every kind, against a model in plain Python.
 
-The model is the reader's idea of an event store: a list of events. Hypothesis looks for a sequence of
+The model is the reader's idea of an event store: a list of events, and a dict of cursors. Hypothesis looks for a sequence of
 steps on which a backend under the real store disagrees, and prints the shortest one.
 """
 
@@ -24,18 +24,45 @@ from hypothesis.stateful import (
 )
 
 from rewind.backends import open_backend
-from rewind.errors import BadRequest, IdConflict, WrongExpectedVersion
-from rewind.events import Append, Appended, AppendEvent, decode_event, own_id
+from rewind.errors import (
+    BadRequest,
+    ConditionFailed,
+    CursorMoved,
+    IdConflict,
+    WrongExpectedVersion,
+)
+from rewind.events import Advance, Append, Appended, AppendEvent, decode_event, own_id
+from rewind.query import Condition, QueryItem, category_of
 from rewind.store import Store
 from rewind.wire.native import Read
 
-STREAMS = st.sampled_from(["a", "ab", "abc", "ø", "z"])
+STREAMS = st.sampled_from(["a", "a-1", "a-2", "ab", "abc", "ø-1", "z"])
 TYPES = st.sampled_from(["", "x", "y"])
 TAGS = st.lists(st.sampled_from(["p", "q"]), unique=True, max_size=2).map(tuple)
 DATA = st.one_of(st.binary(max_size=3), st.just(b"L" * 20_000))
 METADATA = st.sampled_from([{}, {"k": 1}, {"k": True}])
 EXPECTED = st.dictionaries(STREAMS, st.integers(-1, 4), max_size=1)
 SMALL = st.integers(0, 25)
+NAMES = st.sampled_from(["m", "mail", "n"])
+
+
+def names(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.one_of(st.just(()), st.lists(strategy, max_size=2).map(tuple))
+
+
+QUERIES = st.lists(
+    st.builds(
+        lambda *named: named,
+        names(TYPES),
+        names(st.sampled_from(["p", "q", "none"])),
+        names(st.sampled_from(["a", "ab", "ø", "none"])),
+        names(STREAMS),
+    )
+    .filter(any)
+    .map(lambda n: QueryItem(types=n[0], tags=n[1], categories=n[2], streams=n[3])),
+    min_size=1,
+    max_size=2,
+).map(tuple)
 
 
 def new_event(id: bytes | None = None) -> st.SearchStrategy[AppendEvent]:
@@ -44,6 +71,19 @@ def new_event(id: bytes | None = None) -> st.SearchStrategy[AppendEvent]:
 
 def identified(event: AppendEvent, id: bytes) -> AppendEvent:
     return msgspec.structs.replace(event, id=id)
+
+
+EVENT = AppendEvent(None, "z", "", (), {}, b"")
+
+
+def matches(items: tuple[QueryItem, ...] | None, event: dict[str, Any]) -> bool:
+    return items is None or any(
+        (not item.types or event["type"] in item.types)
+        and set(item.tags) <= set(event["tags"])
+        and (not item.categories or category_of(event["stream"]) in item.categories)
+        and (not item.streams or event["stream"] in item.streams)
+        for item in items
+    )
 
 
 class Model(RuleBasedStateMachine):
@@ -57,6 +97,8 @@ class Model(RuleBasedStateMachine):
         self.open()
         self.events: list[dict[str, Any]] = []
         self.done: list[tuple[Append, Appended]] = []
+        self.cursors: dict[str, int] = {}
+        self.commits = 0
         self.ids = 0
 
     def open(self) -> None:
@@ -110,6 +152,13 @@ class Model(RuleBasedStateMachine):
         if append.id is not None or append.events[0].id is not None:
             self.done.append((append, outcome))
 
+    def first_match(self, condition: Condition) -> int | None:
+        """The position of the first event behind the condition's that matches."""
+        for event in self.events[condition.after :]:
+            if matches(condition.fail_if_events_match, event):
+                return int(event["position"])
+        return None
+
     # Steps
 
     @rule(
@@ -134,6 +183,75 @@ class Model(RuleBasedStateMachine):
         outcomes, _ = self.store.append(appends)
         for append, outcome in zip(appends, outcomes, strict=True):
             self.take(append, outcome)
+
+    @rule(
+        guards=st.lists(
+            st.tuples(st.lists(new_event(), max_size=2), st.none() | QUERIES, st.integers(-1, 8)),
+            min_size=1,
+            max_size=5,
+        )
+    )
+    def append_with_conditions(self, guards: list[Any]) -> None:
+        """Each decides on what it read some events ago, or will have read when its turn comes."""
+        appends, head = [], len(self.events)
+        for events, query, ago in guards:
+            condition = Condition(query, max(head - ago, 0))
+            events = tuple(events) or (AppendEvent(None, "z", "x", (), {}, b""),)
+            appends.append(Append(events, conditions=(condition,)))
+            head += ago % 2
+        outcomes, _ = self.store.append(appends)
+        for append, outcome in zip(appends, outcomes, strict=True):
+            condition = append.conditions[0]
+            if condition.after > len(self.events):
+                assert isinstance(outcome, BadRequest)
+            elif (position := self.first_match(condition)) is not None:
+                assert isinstance(outcome, ConditionFailed)
+                assert (outcome.condition, outcome.position) == (0, position)
+            else:
+                self.take(append, outcome)
+
+    @rule(
+        moves=st.lists(
+            st.tuples(
+                st.booleans(),
+                NAMES,
+                st.none() | SMALL,
+                st.none() | st.none() | SMALL,
+                st.booleans(),
+            ),
+            min_size=1,
+            max_size=4,
+        )
+    )
+    def move_cursors(self, moves: list[Any]) -> None:
+        appends = []
+        for with_event, name, position, expected, reset in moves:
+            if with_event:
+                advance, events = Advance(position or 0, expected), (EVENT,)
+            else:
+                advance, events = Advance(position, expected, reset), ()
+            appends.append(Append(events, cursors={name: advance}))
+        outcomes, _ = self.store.append(appends)
+        for append, outcome in zip(appends, outcomes, strict=True):
+            ((name, advance),) = append.cursors.items()
+            at, position = self.cursors.get(name, 0), advance.position
+            if position is not None and position > len(self.events):
+                assert isinstance(outcome, BadRequest)
+            elif (
+                advance.expected not in (None, at)
+                or (append.events and position <= at)
+                or (position is not None and position < at and not advance.reset)
+            ):
+                assert isinstance(outcome, CursorMoved) and outcome.actual == at
+            else:
+                if position is None:
+                    self.cursors.pop(name, None)
+                else:
+                    self.cursors[name] = position
+                if append.events:
+                    self.take(append, outcome)
+                else:
+                    assert outcome == Appended(0, 0, (), {}, False, self.store.durability)
 
     @rule(
         ahead=st.sampled_from([1, 1, 1, 2, 5]),
@@ -230,8 +348,47 @@ class Model(RuleBasedStateMachine):
             and (not query.types or e["type"] in query.types)
             and set(query.tags) <= set(e["tags"])
             and (query.since is None or e["recorded_at_ns"] >= query.since)
+            and matches(query.query, e)
         ]
         return chosen[::-1] if query.backwards else chosen
+
+    @rule(
+        query=QUERIES,
+        after=SMALL,
+        until=st.none() | SMALL,
+        limit=st.none() | st.integers(1, 5),
+        max_bytes=st.none() | st.sampled_from([0, 200, 30_000]),
+        backwards=st.booleans(),
+        since=st.none() | st.integers(990, 1_200),
+    )
+    def read_by_query(self, **asked: Any) -> None:
+        """Page by page to the end."""
+        wanted = self.matching(Read(**asked))
+        found: list[int] = []
+        while True:
+            answer = self.store.read(Read(**asked))
+            found += [event.position for event in answer.events]
+            if answer.end:
+                break
+            asked["until" if asked["backwards"] else "after"] = answer.next
+        assert found == [e["position"] for e in wanted]
+
+    @rule(prefix=st.sampled_from(["", "a", "none"]), limit=st.integers(1, 3))
+    def names_of_every_kind(self, prefix: str, limit: int) -> None:
+        for kind in ("type", "tag", "category"):
+            last: dict[str, int] = {}
+            for event in self.events:
+                category = category_of(event["stream"])
+                named = {"type": [event["type"]], "tag": event["tags"], "category": [category]}
+                last |= dict.fromkeys(named[kind], event["position"])
+            wanted = sorted((n for n in last if n.startswith(prefix)), key=str.encode)
+            found: list[Any] = []
+            after, end = None, False
+            while not end:
+                page, end = self.store.names(kind, prefix, after, limit)
+                found += page
+                after = page[-1][0] if page else after
+            assert [tuple(row) for row in found] == [(name, last[name]) for name in wanted]
 
     @rule(
         prefix=st.sampled_from(["", "a", "ab", "ø", "none"]),
@@ -264,6 +421,12 @@ class Model(RuleBasedStateMachine):
         if not hasattr(self, "events"):
             return
         assert self.store.head == len(self.events)
+        cursors, end = self.store.cursors("", "", 10)
+        assert {cursor.name: cursor.position for cursor in cursors} == self.cursors and end
+        assert self.store.cursor("m").position == self.cursors.get("m", 0)
+        last = self.store.backend.last()
+        assert last.position == len(self.events) and last.number >= self.commits
+        self.commits = last.number
         stored = [
             decode_event(record) for record in self.store.backend.read(0, 10**9, 10**6, 10**9)
         ]
