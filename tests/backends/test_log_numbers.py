@@ -243,6 +243,24 @@ def test_a_commit_of_an_earlier_release_has_the_number_of_its_last_position(
     ]
 
 
+def test_damage_in_front_of_a_later_commit_of_an_earlier_release_is_refused(
+    old: tuple[Path, UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, store_id = old
+    monkeypatch.setattr(f"{__name__}.STORE_ID", store_id)
+    first, second = (commit.end for commit in settle(path)[:2])
+    file = only_file(path)
+    content = file.read_bytes()
+    for end in (first, second):
+        for offset in range(end.begin, end.offset):
+            damaged = bytearray(content)
+            damaged[offset] ^= 0x10
+            file.write_bytes(damaged)
+            with pytest.raises(StoreDamaged, match=f"offset {end.begin}: .* a later one"):
+                settle(path)
+            assert file.read_bytes() == damaged
+
+
 @pytest.mark.parametrize("torn", [1, 30, 60])
 @pytest.mark.parametrize("kept", [0, 1, 4])
 def test_an_unfinished_commit_of_an_earlier_release_is_cut_off(
@@ -279,17 +297,37 @@ def test_damage_among_commits_of_an_earlier_release_is_refused_when_marks_stand_
             settle(path)
 
 
+def forge(file: Path, packet: int, form: str, place: int, value: int) -> bytes:
+    """Change a field of the packet at an offset, with the right checksums. What the file then holds."""
+    content = bytearray(file.read_bytes())
+    (salt,) = struct.unpack_from("<I", content, 40)
+    struct.pack_into(form, content, packet + place, value)
+    checksum = crc32(content[packet : packet + 52], salt)
+    struct.pack_into("<I", content, packet + 52, checksum)
+    if content[packet + 4] == 1:
+        more = crc32(content[packet + 56 : packet + 68], checksum)
+        struct.pack_into("<I", content, packet + 68, more)
+    file.write_bytes(content)
+    return bytes(content)
+
+
 def test_a_packet_of_a_newer_release_is_foreign(path: Path) -> None:
     begin, _ = write(path, (1, {}))
-    file = only_file(path)
-    content = bytearray(file.read_bytes())
-    salt = struct.unpack_from("<I", content, 40)[0]
-    struct.pack_into("<I", content, begin + 4, 2)
-    struct.pack_into("<I", content, begin + 52, crc32(content[begin : begin + 52], salt))
-    file.write_bytes(content)
+    content = forge(only_file(path), begin, "<I", 4, 2)
     with pytest.raises(StoreForeign, match="newer Rewind"):
         settle(path)
-    assert file.read_bytes() == content
+    assert only_file(path).read_bytes() == content
+
+
+def test_packets_that_tell_of_different_commits_are_none(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_BYTES_MAX", 120)
+    write(path, (3, {}))
+    (commit,) = settle(path)
+    second = commit.addresses[1].offset - 72
+    forge(only_file(path), second, "<Q", 40, 2)  # as if the commit ended with it
+    assert settle(path) == []
 
 
 def test_every_packet_says_its_format_where_an_earlier_release_looks_for_it(path: Path) -> None:
