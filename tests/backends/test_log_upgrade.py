@@ -50,10 +50,10 @@ def assert_upgraded(path: Path, index: str) -> None:
     assert list(store.check()) == []
     assert store.matching([QueryItem(types=["paid"])], 0, HEAD, 9).positions == [3]
     assert store.names("category", "large", None, 9)[0][0] == "large"
-    store.commit(Commit(HEAD + 1, HEAD, [], (), {"cursor:a": b"1"}))
+    store.commit(Commit(HEAD + 1, HEAD, [], (), {"m": b"1"}))
     store.close()
     store = open_log(path, index)
-    assert store.marks(["cursor:a"]) == {"cursor:a": b"1"}
+    assert store.marks(["m"]) == {"m": b"1"}
     assert store.last()[::2] == (HEAD, HEAD + 1)
     assert list(store.check()) == []
     store.close()
