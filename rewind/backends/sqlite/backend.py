@@ -311,8 +311,10 @@ class SQLiteBackend(Backend):
     def _matches(self, positions: list[int], matches: Matches) -> Iterator[bytes]:
         """The records at the positions that tables led to, verified to be what they were looked for as."""
         asked = iter(positions)
-        rows = self._db.rows(tables.AT, (tables.to_json(positions),), (int, int, bytes))
-        for position, crc, record in rows:
+        # The rows have no name here: a traceback would keep them, and their statement open.
+        for position, crc, record in self._db.rows(
+            tables.AT, (tables.to_json(positions),), (int, int, bytes)
+        ):
             if position != (expected := next(asked)):
                 raise self._misled(expected, "where there is no event")
             _verify(record, crc, position, None)
