@@ -60,12 +60,8 @@ def records_offset(count: int) -> int:
     return 8 + 4 * count
 
 
-class Piece(NamedTuple):
-    """Where in its block a record is, and its own checksum: zlib's CRC-32, seeded with its position."""
-
-    offset: int
-    length: int
-    checksum: int
+#: Offset and length of a record in its block, and its own checksum: zlib's CRC-32, seeded with its position.
+Piece = tuple[int, int, int]
 
 
 class Block(NamedTuple):

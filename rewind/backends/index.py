@@ -183,7 +183,7 @@ class Index:
                 blocks_read += 1
                 address, block = run_address, None
             if length:
-                records = (self._piece(address, Piece(offset, length, checksum), first),)
+                records = (self._piece(address, (offset, length, checksum), first),)
             else:
                 block = block or self._source.block_at(address)
                 low = max(after + 1 - version, 0) + first
@@ -265,15 +265,14 @@ class Index:
         address = b""
         block: blocks.Block | None = None
         for position in walk if limit > 0 else ():
-            places: list[Any] = walk.places
-            found_by = next((of for of in places if of.piece is not None), places[0])
-            if found_by.address != address:
+            where, piece = _nearest(walk.places)
+            if where != address:
                 if blocks_read == blocks.BLOCKS_READ_MAX:
                     return records, last
                 blocks_read += 1
-                address, block = found_by.address, None
-            if found_by.piece is not None:
-                record = self._piece(address, found_by.piece, position)
+                address, block = where, None
+            if piece is not None:
+                record = self._piece(address, piece, position)
             else:
                 block = block or self._source.block_at(address)
                 (record,) = self._between(block, position, position)
@@ -290,8 +289,9 @@ class Index:
         return records, walk.reached
 
     def _piece(self, address: bytes, piece: Piece, position: int) -> bytes:
-        record = self._source.piece_at(address, piece.offset, piece.length)
-        if crc32(record, position & 0xFFFFFFFF) != piece.checksum:
+        offset, length, checksum = piece
+        record = self._source.piece_at(address, offset, length)
+        if crc32(record, position & 0xFFFFFFFF) != checksum:
             self._source.block_at(address)  # It raises by itself if the block is damaged.
             raise self.damaged(f"position {position} is not where it is said to be")
         return record
@@ -300,3 +300,12 @@ class Index:
         if not block.first <= low <= high <= block.last:
             raise self.damaged(f"position {high} is not in the block it is said to be in")
         return [block.record(position) for position in range(low, high + 1)]
+
+
+def _nearest(places: list[Any]) -> tuple[bytes, Piece | None]:
+    """The address of the block that a walk found, and the piece of it, if any of these lists says that."""
+    for found_in in places:
+        piece: Piece | None = found_in.piece
+        if piece is not None:
+            return found_in.address, piece
+    return places[0].address, None

@@ -35,9 +35,10 @@ from rewind.events import Record
 #: Kind of name -> the first letter of its keys.
 LETTERS = {"type": "t", "tag": "g", "category": "k"}
 
-STEPS_MAX = 4  # A walk steps to the next posting so often, which costs a fifth of a seek each.
+STEPS_MAX = 2  # A walk steps to the next posting so often, which costs a fifth of a seek each.
 
 _ONE = struct.Struct(">BHHII")  # A block of several records has less than 64 KiB.
+_PIECE = struct.Struct(">HII")
 _END = "\0\0"
 
 
@@ -65,8 +66,7 @@ def name_of(key: bytes) -> str:
 def postings(records: Sequence[Record], last: int, checksums: dict[int, int]) -> list[Entry]:
     """The postings of one block, whose records these are. Each event costs a few dictionary look-ups.
 
-    ``last``: the block's last position. ``checksums``: position -> checksum of the record, seeded with
-    it, where one is known already.
+    ``last``: the block's last position. Notes in ``checksums``, by position, those that it makes.
     """
     types: dict[str, int] = {}
     tags: dict[str, int] = {}
@@ -85,18 +85,20 @@ def postings(records: Sequence[Record], last: int, checksums: dict[int, int]) ->
     base = blocks.records_offset(len(records))
     offsets = list(accumulate([len(record.encoded) for record in records], initial=base))
     suffix = pack_u64(last)
+    values: dict[int, bytes] = {}  # The tags of one event have the same.
     entries: list[Entry] = []
     for letter, masks in (("t", types), ("k", categories), ("g", tags)):
         for name, mask in masks.items():
-            if mask & mask - 1:
-                value = mask.to_bytes(1 + (mask.bit_length() + 7 >> 3), "big")
-            else:
-                back = mask.bit_length() - 1
-                encoded = records[~back].encoded
-                checksum = checksums.get(last - back)
-                if checksum is None:
+            value = values.get(mask)
+            if value is None:
+                if mask & mask - 1:
+                    value = mask.to_bytes(1 + (mask.bit_length() + 7 >> 3), "big")
+                else:
+                    back = mask.bit_length() - 1
+                    encoded = records[~back].encoded
                     checksum = checksums[last - back] = crc32(encoded, last - back & 0xFFFFFFFF)
-                value = _ONE.pack(1, back, offsets[~back - 1], len(encoded), checksum)
+                    value = _ONE.pack(1, back, offsets[~back - 1], len(encoded), checksum)
+                values[mask] = value
             if "\0" in name:
                 name = _escaped(name)
             entries.append((f"{letter}{name}\0\0".encode() + suffix, value))
@@ -188,7 +190,8 @@ class Postings:
     @property
     def piece(self) -> Piece | None:
         """Where in its block that position is, if the posting says so."""
-        return Piece(*_ONE.unpack(self._value)[2:]) if self._value[0] == 1 else None
+        value = self._value
+        return _PIECE.unpack_from(value, 3) if value[0] == 1 else None
 
     def last(self) -> int:
         """The last position that has the name; 0 if there is none."""

@@ -187,7 +187,7 @@ class StreamPlaces:
     def piece(self) -> Piece | None:
         """Where in its block that position is, if the run says so."""
         assert self._run is not None, "a position was found"
-        return Piece(*self._run[3:6]) if self._run[4] else None
+        return self._run[3:6] if self._run[4] else None
 
 
 def _end_of(run: Run) -> int:

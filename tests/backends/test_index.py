@@ -100,7 +100,7 @@ def test_many_events_of_a_name_in_a_block_are_one_short_entry(backend: Backend) 
     assert len(of_names) == 3 and sum(of_names.values()) < 80
 
 
-def test_a_checksum_that_is_known_is_not_made_again(backend: Backend) -> None:
+def test_an_event_that_is_alone_with_its_names_has_one_piece_and_checksum(backend: Backend) -> None:
     records = Scribe(backend).records([{"stream": "a", "tags": ("g", "h")}])
     checksums: dict[int, int] = {}
     made = postings(records, 7, checksums)
