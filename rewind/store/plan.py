@@ -298,7 +298,7 @@ class Plan:
         if not append.events:
             return Appended(0, 0, (), {}, False, self._durability)
         prefix = self._facts.own_prefix
-        first = self.head + 1
+        first = self._facts.head + len(self.records) + 1
         versions = self.versions
         own_ids = []
         for position, event in enumerate(append.events, first):

@@ -26,8 +26,10 @@ from rewind.query import Matches, QueryItem, category_of, matcher
 from rewind.wire.native import READ_BYTES_DEFAULT, READ_LIMIT_MAX, Read
 from rewind.wire.replies import ReadAnswer
 
-EXAMINED_MAX = 4_096  # a filtered read looks at so many events in 2-3 ms; an append waits no longer
-EXAMINED_BYTES_MAX = 4 * 1024 * 1024  # the same bound where events are large
+EXAMINED_MAX = (
+    1_024  # a page that is sifted looks at no more events than one that is not would have
+)
+EXAMINED_BYTES_MAX = 1024 * 1024  # the same bound where events are large, which is a page's size
 PREFIX_NAMES_MAX = (
     64  # To walk through the lists of as many names takes less than a page of records.
 )
