@@ -7,7 +7,7 @@ look at every record, ``matcher`` being the judge of one event.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +60,6 @@ def walked(backend: Backend, items: list[QueryItem], backwards: bool, *bounds: i
 
 class IndexContract(BackendFixtures):
     """The promises. ``backend`` is an empty, open one; ``scribe`` writes to it."""
-
-    @pytest.fixture
-    def backend(self, kind: Kind, path: Path) -> Iterator[Backend]:
-        opened = kind.open(path)
-        if type(opened).matching is Backend.matching:
-            opened.close()
-            pytest.skip("it has no index yet")
-        yield opened
-        opened.close()
 
     # --- queries ---
 

@@ -174,6 +174,7 @@ class Backend(Protocol):
         At most ``limit``, in the order of their UTF-8.
         """
 
+    @abstractmethod
     def matching(
         self,
         items: Sequence[QueryItem],
@@ -189,7 +190,6 @@ class Backend(Protocol):
         Ends early when about ``seeks_max`` places of the index were looked at, but never without any
         progress: what it reached then is not the end of the range. See matching.py.
         """
-        raise NotImplementedError
 
     def read_matching(
         self,
@@ -213,6 +213,7 @@ class Backend(Protocol):
         whole = len(records) == len(found.positions)
         return records, found.reached if whole else found.positions[len(records) - 1]
 
+    @abstractmethod
     def names(self, kind: str, prefix: str, after: str | None, limit: int) -> list[tuple[str, int]]:
         """Types, tags or categories, by ``kind`` (see ``NAME_KINDS``), that begin with ``prefix`` and are
         greater than ``after``, each with the last position that has it.
@@ -220,18 +221,17 @@ class Backend(Protocol):
         At most ``limit``, in the order of their UTF-8. A type may be empty: None, and not an empty text,
         is less than every name.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def marks(self, names: Collection[str]) -> dict[str, bytes]:
         """The values of these marks; those that do not exist are left out."""
-        raise NotImplementedError
 
+    @abstractmethod
     def marks_from(self, prefix: str, after: str, limit: int) -> list[tuple[str, bytes]]:
         """Marks whose name begins with ``prefix`` and is greater than ``after``, with their values.
 
         At most ``limit``, in the order of the names' UTF-8.
         """
-        raise NotImplementedError
 
     @abstractmethod
     def check(self) -> Iterator[str]:
