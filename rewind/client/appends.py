@@ -112,12 +112,9 @@ def weight_of(append: Append) -> int:
     The daemon bounds each kind in a message. The most that any kind weighs, added up over the appends
     of a message, is at least what each kind weighs in all of them.
     """
-    conditions = append.conditions
-    if not (conditions or append.cursors or append.expected):
-        return len(append.events)
     return max(
         len(append.events),
-        CONDITION_WEIGHT * len(conditions),
+        CONDITION_WEIGHT * len(append.conditions),
         CURSOR_WEIGHT * len(append.cursors),
         names_in(append),
         -(-len(append.expected) // EXPECTED_PER_WEIGHT),

@@ -50,7 +50,8 @@ class AsyncSubscription:
 
     @property
     def position(self) -> int:
-        """See ``Subscription.position``."""
+        """See ``Subscription.position``. With ``NOW`` or a cursor it is 0 until the first event is
+        waited for."""
         return self._delivery.position
 
     @property

@@ -371,7 +371,8 @@ class Client:
         it does not exist, ``after`` says where to begin, and with ``NOW`` the cursor is put there.
 
         ``store_id``: the store that ``after`` is of, the client's when None; without either it is the
-        first store found. Another one raises ``StoreChanged`` in the iteration.
+        first store found. Another one raises ``StoreChanged``, in the iteration unless ``NOW`` or a
+        cursor has to be asked for before.
         """
         read = subscription_read(
             after=after,

@@ -307,16 +307,14 @@ class Requests:
         elif pairs and pairs[0][1].id is None:
             id = new_append_id()
         carried = tuple(append_event(stream, event) for stream, event in pairs)
-        append = Append(
-            carried,
-            id,
-            expected,
-            () if conditions == () else conditions_of(conditions),
-            {} if cursors is None else advances_of(cursors),
-        )
+        append = Append(carried, id, expected)
+        if conditions != () or cursors is not None:
+            append = Append(carried, id, expected, conditions_of(conditions), advances_of(cursors))
         body = encode_append(append, self._event_bytes_max)
         call = self.call(b"APPEND", body, appended_of, store_id)
-        call.append_id, call.weight = id, weight_of(append)
+        call.append_id, call.weight = id, len(carried)
+        if append.expected or append.conditions or append.cursors:
+            call.weight = weight_of(append)
         if timeout_s is not None:
             call.timeout_s = timeout_s
         return call

@@ -58,8 +58,8 @@ class Subscription:
 
     @property
     def position(self) -> int:
-        """Position of the last event handed out, to subscribe after next time. With ``stream`` it
-        is the event's version in that stream."""
+        """Where to subscribe after next time: the position of the last event handed out, or beyond
+        it, of events that do not match, once more was asked for. With ``stream`` it is a version."""
         return self._delivery.position
 
     @property
