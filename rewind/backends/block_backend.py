@@ -123,14 +123,20 @@ class BlockBackend(Backend):
         bytes_max: int,
         backwards: bool = False,
     ) -> tuple[list[bytes], int]:
-        walk = self._walk(items, after, until, backwards, SEEKS_MAX)
+        walk = self._walk(items, after, until, backwards, SEEKS_MAX, sifted=True)
         return self._index.read_walk(walk, items, limit, bytes_max)
 
     def _walk(
-        self, items: Sequence[QueryItem], after: int, until: int, backwards: bool, seeks_max: int
+        self,
+        items: Sequence[QueryItem],
+        after: int,
+        until: int,
+        backwards: bool,
+        seeks_max: int,
+        sifted: bool = False,
     ) -> Walk:
         until = min(until, self._head)
-        return Walk(items, self._index.open_places, after, until, backwards, seeks_max)
+        return Walk(items, self._index.open_places, after, until, backwards, seeks_max, sifted)
 
     def names(self, kind: str, prefix: str, after: str | None, limit: int) -> list[tuple[str, int]]:
         return self._index.names(kind, prefix, after, limit)

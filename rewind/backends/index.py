@@ -255,7 +255,7 @@ class Index:
     def read_walk(
         self, walk: Walk, items: Sequence[QueryItem], limit: int, bytes_max: int
     ) -> tuple[list[bytes], int]:
-        """The records on a walk through these items, bounded as reads are, and the position it reached.
+        """The records on a sifted walk through these items, bounded as reads are, and the position reached.
 
         Each record is compared with what led there. Ends early after ``BLOCKS_READ_MAX`` blocks.
         """
@@ -277,6 +277,10 @@ class Index:
                 block = block or self._source.block_at(address)
                 (record,) = self._between(block, position, position)
             names = decode_names(record)
+            if not matches(names.stream, names.type, names.tags) and not walk.sure:
+                walk.rejected()
+                last = position
+                continue
             if names.position != position or not matches(names.stream, names.type, names.tags):
                 raise self.damaged(f"position {position} does not match the query that led there")
             size += len(record)

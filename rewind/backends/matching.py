@@ -22,9 +22,8 @@ from typing import Protocol
 from rewind.backends.contract import Found
 from rewind.query import QueryItem
 
-ITEM_SEEKS_MAX = (
-    64  # an item that finds nothing in so many seeks lets the others of its query go on
-)
+ITEM_SEEKS_MAX = 64  # An item that finds nothing in so many seeks lets the next one go on.
+ASKED_MIN = 8  # So often a list is asked before it may be left out of a walk that is sifted.
 
 _END = 2**63  # it is behind every place
 _START = -_END
@@ -63,9 +62,14 @@ class Walk:
     Iterate over it, and stop where enough was found. It ends by itself at the end of the range, or when
     it has looked at ``seeks_max`` places and at least at one of every name.
 
+    ``sifted``: whoever walks compares each event with the items, and calls ``rejected`` where it does not
+    match. Then a list that has held three in four of the places it was asked for is not asked any more,
+    until something is rejected: to seek in a long list costs more than to look at an event that is read
+    anyway. ``sure``: whether all lists were asked for the position found last.
+
     ``reached``: what it has looked at, whole: everything up to this position, or, ``backwards``, down to
-    it. ``places``: the lists where the position that was found last was found, one of each part of its
-    item; they have not moved on.
+    it. ``places``: the lists that were asked for the position found last, one of each part of its item;
+    they have not moved on.
     """
 
     def __init__(
@@ -76,11 +80,12 @@ class Walk:
         until: int,
         backwards: bool,
         seeks_max: int,
+        sifted: bool = False,
     ) -> None:
         self._sign = sign = -1 if backwards else 1
         self._first = -until if backwards else after + 1
         self._stop = -(after + 1) if backwards else until
-        self._items = [_Item(item, open_places, sign) for item in items] if after < until else []
+        self._items = [_Item(item, open_places, sign, sifted) for item in items if after < until]
         self._seeks_max = seeks_max
         self._found_by = self._items[0] if self._items else None
         self.reached = until + 1 if backwards else after
@@ -89,6 +94,16 @@ class Walk:
     def places(self) -> list[Places]:
         assert self._found_by is not None, "a position was found"
         return self._found_by.places()
+
+    @property
+    def sure(self) -> bool:
+        assert self._found_by is not None, "a position was found"
+        return self._found_by.sure
+
+    def rejected(self) -> None:
+        """The event found last does not match: ask all lists again."""
+        assert self._found_by is not None, "a position was found"
+        self._found_by.ask_all()
 
     def __iter__(self) -> Iterator[int]:
         items, sign, stop = self._items, self._sign, self._stop
@@ -118,7 +133,7 @@ class Walk:
 class _Item:
     """What an item asks for: one merged list for each part of it, and a leapfrog through them."""
 
-    def __init__(self, item: QueryItem, open_places: OpenPlaces, sign: int) -> None:
+    def __init__(self, item: QueryItem, open_places: OpenPlaces, sign: int, sifted: bool) -> None:
         def merged(kind: str, names: Sequence[str]) -> _Merged:
             return _Merged([open_places(kind, name, sign < 0) for name in names], sign)
 
@@ -130,7 +145,24 @@ class _Item:
         ):
             if names:
                 parts.append(merged(kind, names))
-        self._parts = parts
+        self._parts = self._asked = parts
+        self._sifted = sifted
+
+    @property
+    def sure(self) -> bool:
+        """Whether all parts are asked."""
+        return len(self._asked) == len(self._parts)
+
+    def ask_all(self) -> None:
+        """Ask all parts from now on, until some have agreed often enough again."""
+        self._asked = self._parts
+        for part in self._parts:
+            part.asked = part.agreed = 0
+
+    def _ask_fewer(self) -> None:
+        """Leave out the parts that nearly always agree, but one."""
+        differ = [part for part in self._asked if not part.agrees]
+        self._asked = differ or self._asked[:1]
 
     @property
     def seeks(self) -> int:
@@ -140,7 +172,7 @@ class _Item:
     def seek(self, place: int) -> tuple[int, int]:
         """The first place from ``place`` on where all parts are, and 0; or one in front of which none is,
         and 1, when there was too much to look at."""
-        parts = self._parts
+        parts = self._asked
         if len(parts) == 1:
             return parts[0].seek(place), 0
         begun, seeks_max = place, self.seeks + ITEM_SEEKS_MAX
@@ -148,17 +180,21 @@ class _Item:
         while True:
             for part in parts:
                 found = part.seek(place)
+                part.asked += 1
                 if found == place:
+                    part.agreed += 1
                     agreed += 1
                 else:
                     place, agreed = found, 1
                 if agreed == len(parts) or place == _END:
+                    if self._sifted and any(part.agrees for part in parts):
+                        self._ask_fewer()
                     return place, 0
             if place > begun and self.seeks >= seeks_max:
                 return place, 1
 
     def places(self) -> list[Places]:
-        return [part.places() for part in self._parts]
+        return [part.places() for part in self._asked]
 
 
 class _Merged:
@@ -169,6 +205,13 @@ class _Merged:
         self._sign = sign
         self._heap = [(_START, index) for index in range(len(lists))]
         self.seeks = 0
+        # How often an item has asked for a place, and it was there.
+        self.asked = self.agreed = 0
+
+    @property
+    def agrees(self) -> bool:
+        """Whether it has nearly always held what it was asked for."""
+        return self.asked >= ASKED_MIN and 4 * self.agreed >= 3 * self.asked
 
     def seek(self, place: int) -> int:
         """The first place from ``place`` on; ``_END`` if there is none."""

@@ -112,6 +112,48 @@ def test_walks_find_what_matches_in_order_however_often_they_end_early(
         assert found == (wanted[::-1] if back else wanted), (seed, items, after, until, back)
 
 
+@pytest.mark.parametrize("seed", range(100))
+def test_a_sifted_walk_finds_what_matches_and_some_that_does_not(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(seed)
+    monkeypatch.setattr(matching, "ASKED_MIN", rng.choice([1, 2, 8]))
+    events = some_events(rng, rng.randint(100, 300))
+    if rng.random() < 0.5:  # Long stretches of one type, so that a list which agrees ceases to.
+        events = [
+            ("a-1", "x" if index // 50 % 2 else "y", tags)
+            for index, (_, _, tags) in enumerate(events)
+        ]
+    lists = Lists(events)
+    for _ in range(20):
+        items = [some_item(rng) for _ in range(rng.randint(1, 3))]
+        back, matches = rng.random() < 0.5, matcher(items)
+        walk = Walk(items, lists.open, 0, len(events), back, 10_000, sifted=True)
+        found = []
+        for position in walk:
+            if matches(*events[position - 1]):
+                found.append(position)
+            else:
+                assert not walk.sure
+                walk.rejected()
+        wanted = [position for position, event in enumerate(events, 1) if matches(*event)]
+        assert found == (wanted[::-1] if back else wanted), (seed, items, back)
+
+
+def test_a_sifted_walk_does_not_ask_a_list_that_agrees() -> None:
+    events: list[Event] = [
+        ("a-1", "x", ("p",) if index % 10 else ("p", "q")) for index in range(10_000)
+    ]
+    item = QueryItem(types=["x"], tags=["p", "q"])
+    asked = {}
+    for sifted in (False, True):
+        lists = Lists(events)
+        walk = Walk([item], lists.open, 0, len(events), False, SEEKS_MAX, sifted)
+        assert len(find(walk, 500).positions) == 500
+        asked[sifted] = lists.seeks
+    assert asked[False] > 1_500 > 600 > asked[True]
+
+
 def test_a_range_without_positions_is_reached_at_once() -> None:
     lists = Lists([("a-1", "x", ())])
     assert find(Walk([QueryItem(types=["x"])], lists.open, 1, 1, False, 9), 9) == ([], 1)
