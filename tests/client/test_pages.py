@@ -9,10 +9,12 @@ import pytest
 from answers_by_hand import WHERE, Answers
 
 from rewind.client import pages as pages_module
-from rewind.client.names import stream_pages
+from rewind.client.names import cursor_pages, name_pages, stream_pages
 from rewind.client.pages import EventPages
 from rewind.client.requests import Requests
 from rewind.errors import StoreChanged, WrongStore
+from rewind.events import Advance, NewEvent
+from rewind.wire import native
 from rewind.wire.native import Read
 from rewind.wire.replies import Reply
 
@@ -73,15 +75,22 @@ def test_a_read_notices_a_store_that_lost_events() -> None:
         asked.call().decode(Reply(b"", {"count": 0, "next": 2, "head": 8, "end": False}, b"\x90"))
 
 
-@pytest.mark.parametrize("kind", [EventPages, stream_pages])
+def tag_pages(requests: Requests, prefix: str) -> Any:
+    return name_pages(requests, "tag", prefix)
+
+
+@pytest.mark.parametrize("kind", [EventPages, stream_pages, tag_pages, cursor_pages])
 def test_every_further_page_is_asked_of_the_store_that_gave_the_first(
     kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pages_module, "READ_LIMIT_MAX", 1)
+    monkeypatch.setattr(native, "STREAMS_LIMIT_DEFAULT", 1)
     first, other = Answers(), Answers()
     for answers in (first, other):
-        answers.append(2, "s")
-        answers.append(2, "t")
+        made = Requests(WHERE, 1)
+        for name in ("s", "t"):
+            answers.reply(made.append(name, [NewEvent("t", tags=[name])] * 2))
+            answers.reply(made.advance(name, Advance(1)))
     asked = kind(Requests(WHERE, 1), Read() if kind is EventPages else "")
     call = asked.call()
     assert "store_id" not in unpack(call.body) and call.store_id is None
