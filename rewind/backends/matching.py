@@ -64,8 +64,8 @@ class Walk:
 
     ``sifted``: whoever walks compares each event with the items, and calls ``rejected`` where it does not
     match. Then a list that has held three in four of the places it was asked for is not asked any more,
-    until something is rejected: to seek in a long list costs more than to look at an event that is read
-    anyway. ``sure``: whether all lists were asked for the position found last.
+    while so many are not rejected: to seek in a long list costs more than to look at an event that is
+    read anyway. ``sure``: whether all lists were asked for the position found last.
 
     ``reached``: what it has looked at, whole: everything up to this position, or, ``backwards``, down to
     it. ``places``: the lists that were asked for the position found last, one of each part of its item;
@@ -85,7 +85,10 @@ class Walk:
         self._sign = sign = -1 if backwards else 1
         self._first = -until if backwards else after + 1
         self._stop = -(after + 1) if backwards else until
-        self._items = [_Item(item, open_places, sign, sifted) for item in items if after < until]
+        self._seeks = _Seeks()
+        self._items = [
+            _Item(item, open_places, sign, sifted, self._seeks) for item in items if after < until
+        ]
         self._seeks_max = seeks_max
         self._found_by = self._items[0] if self._items else None
         self.reached = until + 1 if backwards else after
@@ -101,12 +104,12 @@ class Walk:
         return self._found_by.sure
 
     def rejected(self) -> None:
-        """The event found last does not match: ask all lists again."""
+        """The event found last does not match."""
         assert self._found_by is not None, "a position was found"
-        self._found_by.ask_all()
+        self._found_by.rejected()
 
     def __iter__(self) -> Iterator[int]:
-        items, sign, stop = self._items, self._sign, self._stop
+        items, sign, stop, seeks = self._items, self._sign, self._stop, self._seeks
         # The next place of each item: 0 if it matches, 1 if that is not known yet; the item's number.
         heap = [(*item.seek(self._first), index) for index, item in enumerate(items)]
         heapify(heap)
@@ -120,7 +123,7 @@ class Walk:
                 self.reached = sign * place
                 self._found_by = items[index]
                 yield sign * place
-            if sum(item.seeks for item in items) >= self._seeks_max:
+            if seeks.count >= self._seeks_max:
                 # Only the place of an item that does not know yet whether it matches is left out.
                 self.reached = sign * (place - unknown)
                 return
@@ -130,12 +133,20 @@ class Walk:
             self.reached = sign * stop
 
 
+class _Seeks:
+    """How many places a walk has looked at."""
+
+    count = 0
+
+
 class _Item:
     """What an item asks for: one merged list for each part of it, and a leapfrog through them."""
 
-    def __init__(self, item: QueryItem, open_places: OpenPlaces, sign: int, sifted: bool) -> None:
+    def __init__(
+        self, item: QueryItem, open_places: OpenPlaces, sign: int, sifted: bool, seeks: _Seeks
+    ) -> None:
         def merged(kind: str, names: Sequence[str]) -> _Merged:
-            return _Merged([open_places(kind, name, sign < 0) for name in names], sign)
+            return _Merged([open_places(kind, name, sign < 0) for name in names], sign, seeks)
 
         parts = [merged("tag", (tag,)) for tag in item.tags]
         for kind, names in (
@@ -147,35 +158,37 @@ class _Item:
                 parts.append(merged(kind, names))
         self._parts = self._asked = parts
         self._sifted = sifted
+        self._seeks = seeks
+        # Since parts are left out: how many places were found, and how many of them rejected.
+        self._found = self._rejected = 0
 
     @property
     def sure(self) -> bool:
         """Whether all parts are asked."""
         return len(self._asked) == len(self._parts)
 
-    def ask_all(self) -> None:
-        """Ask all parts from now on, until some have agreed often enough again."""
-        self._asked = self._parts
-        for part in self._parts:
-            part.asked = part.agreed = 0
+    def rejected(self) -> None:
+        """Ask all parts again, if those that are left out would have disagreed too often."""
+        self._rejected += 1
+        if 4 * self._rejected > self._found + ASKED_MIN:
+            self._asked = self._parts
+            for part in self._parts:
+                part.asked = part.agreed = 0
 
     def _ask_fewer(self) -> None:
         """Leave out the parts that nearly always agree, but one."""
         differ = [part for part in self._asked if not part.agrees]
         self._asked = differ or self._asked[:1]
-
-    @property
-    def seeks(self) -> int:
-        """How many places were looked at."""
-        return sum(part.seeks for part in self._parts)
+        self._found = self._rejected = 0
 
     def seek(self, place: int) -> tuple[int, int]:
         """The first place from ``place`` on where all parts are, and 0; or one in front of which none is,
         and 1, when there was too much to look at."""
         parts = self._asked
+        self._found += 1
         if len(parts) == 1:
             return parts[0].seek(place), 0
-        begun, seeks_max = place, self.seeks + ITEM_SEEKS_MAX
+        begun, seeks_max = place, self._seeks.count + ITEM_SEEKS_MAX
         agreed = 0
         while True:
             for part in parts:
@@ -190,7 +203,7 @@ class _Item:
                     if self._sifted and any(part.agrees for part in parts):
                         self._ask_fewer()
                     return place, 0
-            if place > begun and self.seeks >= seeks_max:
+            if place > begun and self._seeks.count >= seeks_max:
                 return place, 1
 
     def places(self) -> list[Places]:
@@ -200,11 +213,11 @@ class _Item:
 class _Merged:
     """The places of any of several names, in order."""
 
-    def __init__(self, lists: list[Places], sign: int) -> None:
+    def __init__(self, lists: list[Places], sign: int, seeks: _Seeks) -> None:
         self._lists = lists
         self._sign = sign
+        self._seeks = seeks
         self._heap = [(_START, index) for index in range(len(lists))]
-        self.seeks = 0
         # How often an item has asked for a place, and it was there.
         self.asked = self.agreed = 0
 
@@ -217,7 +230,7 @@ class _Merged:
         """The first place from ``place`` on; ``_END`` if there is none."""
         heap, sign = self._heap, self._sign
         while (least := heap[0])[0] < place:
-            self.seeks += 1
+            self._seeks.count += 1
             position = self._lists[least[1]].seek(sign * place)
             heapreplace(heap, (_END if position is None else sign * position, least[1]))
         return heap[0][0]
