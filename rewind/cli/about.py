@@ -1,44 +1,67 @@
-"""``rewind streams``, ``info`` and ``ping``: what a store says of itself, and whether it answers."""
+"""``rewind streams``, ``types``, ``tags`` and ``categories``, ``info`` and ``ping``: what a store says of
+itself, and whether it answers.
+"""
 
 from __future__ import annotations
 
 import itertools
 import sys
 import time
+from typing import Any
 
 import click
 
 from rewind.cli.connection import TIMEOUT_S, client_at, connection_options, endpoint_option
 from rewind.cli.format import json_text
 from rewind.cli.options import (
+    CATEGORY,
     JSON_FORMAT,
-    NAME,
     SECONDS,
+    STREAM,
+    TAG,
+    TYPE,
     count_option,
     example,
     format_option,
     option,
 )
 from rewind.cli.terminal import emit, encoded, look
-from rewind.cli.text import info_text, stream_text
+from rewind.cli.text import info_text, name_text
 
 
-@click.command()
-@click.argument("prefix", type=NAME, default="")
-@count_option("At most so many.")
-@format_option
-@connection_options
-def streams(prefix: str, limit: int | None, format: str, endpoint: str, timeout: float) -> None:
-    """List streams and their versions.
+def _list_of(names: str, number: str, key: str, kind: Any, number_key: str) -> click.Command:
+    """The command that lists names of a kind, as ``rewind.Client`` calls them, with their numbers.
 
-    All of them, or those whose names begin with PREFIX.
+    ``number`` is what the help calls the number; ``key`` and ``number_key`` name both in JSON.
     """
-    with client_at(endpoint, timeout) as client:
-        for name, version in itertools.islice(client.streams(prefix), limit):
-            if format == JSON_FORMAT:
-                sys.stdout.buffer.write(json_text({"stream": name, "version": version}) + b"\n")
-            else:
-                sys.stdout.buffer.write(encoded(stream_text(name, version, look())))
+
+    @click.command(
+        names,
+        help=f"List {names} and their {number}.\n\nAll of them, or those that begin with PREFIX.",
+    )
+    @click.argument("prefix", type=kind, default="")
+    @count_option("At most so many.")
+    @format_option
+    @connection_options
+    def list_names(
+        prefix: str, limit: int | None, format: str, endpoint: str, timeout: float
+    ) -> None:
+        with client_at(endpoint, timeout) as client:
+            for name, value in itertools.islice(getattr(client, names)(prefix), limit):
+                if format == JSON_FORMAT:
+                    sys.stdout.buffer.write(json_text({key: name, number_key: value}) + b"\n")
+                else:
+                    sys.stdout.buffer.write(encoded(name_text(name, value, look())))
+
+    return list_names
+
+
+LISTS = (
+    _list_of("streams", "versions", "stream", STREAM, "version"),
+    _list_of("types", "last positions", "type", TYPE, "last_position"),
+    _list_of("tags", "last positions", "tag", TAG, "last_position"),
+    _list_of("categories", "last positions", "category", CATEGORY, "last_position"),
+)
 
 
 @click.command()
@@ -71,4 +94,4 @@ def ping(wait: float, endpoint: str) -> None:
     emit(f"{endpoint} answers in {took_ms:.1f} ms, head {head}")
 
 
-COMMANDS = (streams, info, ping)
+COMMANDS = (*LISTS, info, ping)

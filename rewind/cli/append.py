@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rewind.cli.connection import client_at, connection_options
-from rewind.cli.options import EXPECTED, METADATA, NAME, TEXT, UUID, example, option
+from rewind.cli.options import EXPECTED, METADATA, STREAM, TAG, TYPE, UUID, example, option
 from rewind.cli.terminal import Progress, announce_stdin, complain, emit
 from rewind.cli.text import counted
 from rewind.errors import RewindError, TooLarge, Unavailable
@@ -43,9 +43,9 @@ def _each_key_once(
         "Copy a store:", "rewind read --format jsonl | rewind append --json -e sqlite:copy"
     )
 )
-@click.argument("stream", type=NAME, required=False)
-@option("--type", type=TEXT, metavar="T", help="What happened.")
-@option("--tag", type=TEXT, multiple=True, metavar="T", help="Repeat for several.")
+@click.argument("stream", type=STREAM, required=False)
+@option("--type", type=TYPE, metavar="T", help="What happened.")
+@option("--tag", type=TAG, multiple=True, metavar="T", help="Repeat for several.")
 @option("--meta", type=METADATA, multiple=True, callback=_each_key_once, metavar="K=V",
         help="Metadata: a key and a text; repeat for several.")  # fmt: skip
 @option("--data", metavar="TEXT", allow_from_autoenv=False,

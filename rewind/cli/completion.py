@@ -38,8 +38,8 @@ def answer_shell(commands: click.Command) -> int | None:
 def completion(context: click.Context, shell: str) -> None:
     """Print a script for Tab in bash, zsh or fish.
 
-    It completes commands, options and, where a daemon answers, streams. Put the line below into ~/.bashrc, ~/.zshrc or
-    ~/.config/fish/config.fish.
+    It completes commands, options and, where a daemon answers, names. Put the line below into ~/.bashrc,
+    ~/.zshrc or ~/.config/fish/config.fish.
     """
     from click.shell_completion import get_completion_class
 

@@ -1,4 +1,6 @@
-"""Names of streams: those that Tab offers, and those near one that is perhaps misspelt."""
+"""Names of streams, types, cursors and the like: those that Tab offers, and those near one that is
+perhaps misspelt.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import difflib
 import itertools
 import logging
 import shlex
+from collections.abc import Iterable, Iterator
 
 import rewind
 from rewind.errors import RewindError
@@ -16,9 +19,19 @@ COMPARED_MAX = 10_000  # a moment's work, and a hint is no more
 
 log = logging.getLogger("rewind")
 
+#: What there are names of: how ``rewind.Client`` and the commands that list them call it.
+STREAMS, TYPES, TAGS, CATEGORIES, CURSORS = "streams", "types", "tags", "categories", "cursors"
 
-def offered(endpoint: str, beginning: str) -> list[str]:
-    """Streams of the daemon at an endpoint whose names begin so; none if no daemon answers soon.
+
+def names(client: rewind.Client, of: str, beginning: str = "") -> Iterator[str]:
+    """The names of streams, types, tags, categories or cursors that begin so."""
+    if of == CURSORS:
+        return (cursor.name for cursor in client.cursors(beginning))
+    return (name for name, _ in getattr(client, of)(beginning))
+
+
+def offered(endpoint: str, of: str, beginning: str) -> list[str]:
+    """Names that begin so, of the daemon at an endpoint; none if no daemon answers soon.
 
     A store that no daemon has open is left alone: opening it would lock it. Names that a shell would
     take apart are left out.
@@ -27,14 +40,13 @@ def offered(endpoint: str, beginning: str) -> list[str]:
         return []
     try:
         with rewind.connect(endpoint, timeout=OFFER_S) as client:
-            names = [name for name, _ in itertools.islice(client.streams(beginning), OFFERED_MAX)]
+            found = list(itertools.islice(names(client, of, beginning), OFFERED_MAX))
     except (RewindError, OSError) as error:
-        log.debug("no stream can be offered: %s", error)  # Tab has no place for an error
+        log.debug("no name can be offered: %s", error)  # Tab has no place for an error
         return []
-    return [name for name in names if shlex.quote(name) == name]
+    return [name for name in found if shlex.quote(name) == name]
 
 
-def near(client: rewind.Client, name: str) -> list[str]:
-    """Streams whose names are much like this one, the nearest first."""
-    names = [other for other, _ in itertools.islice(client.streams(), COMPARED_MAX)]
-    return difflib.get_close_matches(name, names, 3)
+def near(name: str, others: Iterable[str]) -> list[str]:
+    """Those of the others that are much like this name, the nearest first."""
+    return difflib.get_close_matches(name, list(itertools.islice(others, COMPARED_MAX)), 3)

@@ -20,6 +20,7 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from rewind.checks import check_seconds
+from rewind.cli.items import parse_item
 from rewind.errors import BadRequest
 from rewind.events import INT_MAX, NO_STREAM, STREAM_EXISTS
 
@@ -137,14 +138,21 @@ def _number(value: str) -> int:
 
 
 class _Name(Parsed):
-    """The name of a stream, or its beginning. Tab offers those of the daemon that ``-e`` leads to."""
+    """A name, or its beginning. Tab offers those of the daemon that ``-e`` leads to.
+
+    ``of``: what is called so, a word of names.py.
+    """
+
+    def __init__(self, of: str) -> None:
+        super().__init__("text", _text)
+        self._of = of
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         from rewind.cli.names import offered
 
-        names = offered(ctx.params.get("endpoint") or "", incomplete)
+        names = offered(ctx.params.get("endpoint") or "", self._of, incomplete)
         return [CompletionItem(name) for name in names]
 
 
@@ -168,6 +176,13 @@ _LOCAL = "rewind.local"
 
 def _keep_local(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     ctx.meta[_LOCAL] = value
+
+
+class _Item(Parsed):
+    """An item of a query. A variable has one a line, because an item has spaces in it."""
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [line for line in rv.splitlines() if line.strip()]
 
 
 def _expected_version(value: str) -> int:
@@ -203,8 +218,24 @@ def _id_or_position(value: str) -> uuid.UUID | int:
         raise ValueError(f"{value!r} is neither the id nor the position of an event") from None
 
 
+NOW = "now"
+
+
+def _place(value: str) -> int | str:
+    """A position, or now."""
+    if value == NOW:
+        return NOW
+    try:
+        return _number(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, nor {NOW}") from None
+
+
 TEXT = Parsed("text", _text)
-NAME = _Name("text", _text)
+STREAM, TYPE, TAG = _Name("streams"), _Name("types"), _Name("tags")
+CATEGORY = _Name("categories")
+ITEM = _Item("item", lambda value: parse_item(_text(value)))
+PLACE = Parsed("position", _place)
 SECONDS = Parsed("seconds", _seconds)
 SINCE = _Since()
 EXPECTED = Parsed("version", _expected_version)
@@ -221,12 +252,17 @@ def filter_options(command: Function) -> Function:
     """Give a command the options that say which events."""
     for decorate in reversed(
         (
-            option("-s", "--stream", type=NAME, metavar="S", help="Only this stream."),
-            option("--prefix", type=NAME, default="", metavar="P", help="Only streams beginning so."),
-            option("--type", type=TEXT, multiple=True, metavar="T",
+            option("-s", "--stream", type=STREAM, metavar="S", help="Only this stream."),
+            option("--prefix", type=STREAM, default="", metavar="P", help="Only streams beginning so."),
+            option("--category", type=CATEGORY, multiple=True, metavar="C",
+                   help="Only streams named C or C-...; repeat for any of several."),
+            option("--type", type=TYPE, multiple=True, metavar="T",
                    help="Only this type; repeat for any of several."),
-            option("--tag", type=TEXT, multiple=True, metavar="T",
+            option("--tag", type=TAG, multiple=True, metavar="T",
                    help="Only with this tag; repeat for all of several."),
+            option("--query", type=ITEM, multiple=True, metavar="ITEM",
+                   help="Instead of these: 'type=A type=B tag=x', with the keys type, tag, category and "
+                        "stream; repeat for any of several."),
             option("--since", type=SINCE, metavar="TIME|AGE",
                    help="Only recorded since: 2025-11-23T10:00:00Z, '2025-11-23 10:00', 2025-11-23, "
                         "today, yesterday; or 10m, 1h30m ago (s m h d w)."),

@@ -18,11 +18,12 @@ import rewind
 from rewind.cli.connection import client_at, connection_options
 from rewind.cli.damage import DAMAGED, good_events
 from rewind.cli.format import json_line
-from rewind.cli.names import near
+from rewind.cli.names import CATEGORIES, STREAMS, names, near
 from rewind.cli.options import (
     ID_OR_POSITION,
     JSON_FORMAT,
     NUMBER,
+    PLACE,
     FilterCommand,
     count_option,
     decode_option,
@@ -39,7 +40,7 @@ from rewind.events import INT_MAX, Event
 
 STDOUT_LOOK_S = 1.0  # a quiet tail looks once a second whether anybody still reads what it prints
 
-#: What read, tail and ``rewind.Client`` call alike: prefix, types, tags, since.
+#: What read, tail and ``rewind.Client`` call alike: prefix, categories, types, tags, query, since.
 Filters = dict[str, Any]
 
 
@@ -78,7 +79,7 @@ def read(
             sys.stdout.buffer.write(line(event))
             printed += 1
         if not printed and limit != 0:
-            _hint_at_names(client, stream, filters.get("prefix", ""))
+            _hint_at_names(client, stream, filters)
 
 
 def _events(
@@ -129,22 +130,50 @@ def _number_of(stream: str | None) -> Callable[[Event], int]:
     return (lambda event: event.position) if stream is None else (lambda event: event.version)
 
 
-def _filters(stream: str | None, type: Any, tag: Any, **filters: Any) -> Filters:
-    if stream is None:
-        return {"types": type, "tags": tag, **filters}
-    if filters.pop("prefix"):
-        raise click.UsageError("give --stream or --prefix, not both")
-    return {"types": type, "tags": tag, **filters}
+def _filters(
+    stream: str | None,
+    prefix: str,
+    category: tuple[str, ...],
+    type: tuple[str, ...],
+    tag: tuple[str, ...],
+    query: tuple[rewind.QueryItem, ...],
+    **since: int | None,
+) -> Filters:
+    """The filters of a read. Raises a usage error for options that do not go together."""
+    where = {"--stream": stream is not None, "--prefix": prefix, "--category": category}
+    given = [name for name, value in where.items() if value]
+    if query:
+        given += [name for name, value in (("--type", type), ("--tag", tag)) if value]
+        if given:
+            raise click.UsageError(
+                f"give --query or {given[0]}, not both: an item of a query has the keys type, tag, "
+                "category and stream"
+            )
+        return {"query": rewind.Query(*query), **since}
+    if len(given) > 1:
+        raise click.UsageError(f"give {given[0]} or {given[1]}, not both")
+    filters: Filters = {"types": type, "tags": tag, **since}
+    if prefix:
+        filters["prefix"] = prefix
+    if category:
+        filters["categories"] = category
+    return filters
 
 
-def _hint_at_names(client: rewind.Client, stream: str | None, prefix: str) -> None:
+def _hint_at_names(client: rewind.Client, stream: str | None, filters: Filters) -> None:
     """Say on stderr that a name is perhaps misspelt, if nothing has it."""
+    prefix, categories = filters.get("prefix", ""), filters.get("categories", ())
     if stream is not None and _newest(client, stream) == 0:
-        names = ", ".join(map(repr, near(client, stream)))
-        there = f"near it: {names}" if names else "`rewind streams` lists those there are"
+        others = ", ".join(map(repr, near(stream, names(client, STREAMS))))
+        there = f"near it: {others}" if others else "`rewind streams` lists those there are"
         complain(f"there is no stream {stream!r}; {there}")
-    elif prefix and next(iter(client.streams(prefix)), None) is None:
+    elif prefix and next(names(client, STREAMS, prefix), None) is None:
         complain(f"no stream begins with {prefix!r}; `rewind streams` lists those there are")
+    for category in categories:
+        if next(names(client, CATEGORIES, category), None) != category:
+            complain(
+                f"no stream is of category {category!r}; `rewind categories` lists those there are"
+            )
 
 
 @click.command(
@@ -155,8 +184,8 @@ def _hint_at_names(client: rewind.Client, stream: str | None, prefix: str) -> No
     ),
 )
 @filter_options
-@option("--after", type=NUMBER, metavar="N",
-        help="From after this position (with --stream, this version), not from now.")  # fmt: skip
+@option("--after", type=PLACE, metavar="N|now",
+        help="From after this position (with --stream, this version); from now unless given.")  # fmt: skip
 @count_option("End after so many.")
 @format_option
 @decode_option
@@ -167,7 +196,7 @@ def tail(
     format: str,
     decode: bool,
     stream: str | None,
-    after: int | None,
+    after: int | str | None,
     since: int | None,
     limit: int | None,
     **filters: Any,
@@ -180,11 +209,10 @@ def tail(
     with client_at(endpoint, timeout) as client:
         now = _newest(client, stream)  # this notices an absent daemon, even if --after was given
         if stream is not None and now == 0:
-            _hint_at_names(client, stream, "")
+            _hint_at_names(client, stream, {})
         if since is not None:
             after = _before(client, stream, since, now)
-        after = now if after is None else after
-        batches = _batches(client, stream, filters, after)
+        batches = _batches(client, stream, filters, after if isinstance(after, int) else now)
         _print(batches, since or 0, INT_MAX if limit is None else limit, format, decode)
 
 
@@ -192,10 +220,7 @@ def _batches(
     client: rewind.Client, stream: str | None, filters: Filters, after: int
 ) -> Iterator[list[Event]]:
     """The events of a subscription as they come; those in front of damage are among them."""
-    subscription = client.subscribe(
-        after=after, stream=stream, prefix=filters.get("prefix", ""),
-        types=filters["types"], tags=filters["tags"],
-    )  # fmt: skip
+    subscription = client.subscribe(after=after, stream=stream, **filters)
     try:
         yield from subscription.batches(max_wait=STDOUT_LOOK_S)
     except DAMAGED:

@@ -74,9 +74,9 @@ def event_text(event: Event, look: Look = NO_TERMINAL) -> str:
     return fields_text(fields, look)
 
 
-def stream_text(name: str, version: int, look: Look = NO_TERMINAL) -> str:
-    """A stream and its version on one line."""
-    return _joined([(f"{version:>8}", DIM), (escape(name), CYAN)], look)
+def name_text(name: str, number: int, look: Look = NO_TERMINAL) -> str:
+    """A name on one line, and the version or position that is listed with it."""
+    return _joined([(f"{number:>8}", DIM), (escape(name) or "-", CYAN)], look)
 
 
 def info_text(info: rewind.Info, look: Look = NO_TERMINAL) -> str:

@@ -46,7 +46,7 @@ def store(tmp_path: Path) -> str:
 def library(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store of six events that nobody writes to."""
     store = str(tmp_path_factory.mktemp("library") / "store")
-    with rewind.open(store) as client:
+    with rewind.open(f"sqlite:{store}") as client:  # a kind that there is everywhere
         client.append("a-1", [NewEvent("x", b"1"), NewEvent("y", b"2", tags=["t"])])
         client.append("a-2", NewEvent("z", b"3", tags=["t", "u"]))
         client.append("b", [NewEvent("x", b"4"), NewEvent("x", b"5", tags=["u"])])

@@ -22,6 +22,33 @@ def test_streams_are_listed_with_their_versions_in_order(library: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("command", "listed"),
+    [
+        (["types"], b"       5  x\n       2  y\n       6  z\n"),
+        (["tags"], b"       3  t\n       5  u\n"),
+        (["categories"], b"       6  a\n       5  b\n"),
+        (["types", "y"], b"       2  y\n"),
+        (["tags", "none"], b""),
+        (["tags", "-n", "1"], b"       3  t\n"),
+        (["types", "-n", "1", "--format", "jsonl"], b'{"type":"x","last_position":5}\n'),
+        (["tags", "u", "--format", "json"], b'{"tag":"u","last_position":5}\n'),
+        (["categories", "b", "--format", "jsonl"], b'{"category":"b","last_position":5}\n'),
+    ],
+)
+def test_names_are_listed_with_the_position_of_their_last_event(
+    library: str, command: list[str], listed: bytes
+) -> None:
+    assert succeed(*command, "-e", library) == listed
+
+
+def test_the_empty_type_is_listed_too(at: list[str], stream: str) -> None:
+    succeed("append", stream, "--data", "x", *at)
+    lines = succeed("types", *at).decode().splitlines()
+    assert [line.split()[1] for line in lines].count("-") == 1
+    assert json.loads(succeed("types", "--format", "jsonl", "-n", "1", *at))["type"] == ""
+
+
 def test_streams_can_be_counted_off(library: str) -> None:
     assert succeed("streams", "-n", "2", "-e", library).split()[1::2] == [b"a-1", b"a-2"]
     assert succeed("streams", "a-", "-n", "1", "-e", library).split()[1::2] == [b"a-1"]
@@ -29,7 +56,17 @@ def test_streams_can_be_counted_off(library: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["info"], ["streams"], ["read"], ["show", "1"], ["tail", "--after", "0", "-n", "1"]]
+    "command",
+    [
+        ["info"],
+        ["streams"],
+        ["types"],
+        ["tags"],
+        ["categories"],
+        ["read"],
+        ["show", "1"],
+        ["tail", "--after", "0", "-n", "1"],
+    ],
 )
 def test_every_command_takes_both_words_for_json(library: str, command: list[str]) -> None:
     printed = [

@@ -46,6 +46,15 @@ def test_a_stream_without_its_option_is_refused_with_what_to_write(command: str)
         (["--since", "1h"], "123456"),
         (["--since", "2999-01-01T00:00:00Z"], ""),
         (["-s", "b", "--tag", "u", "--type", "x", "--since", "1w"], "5"),
+        (["--category", "a"], "1236"),
+        (["--category", "b", "--category", "a", "--tag", "u"], "35"),
+        (["--query", "type=y type=z"], "236"),
+        (["--query", "tag=t tag=u"], "3"),
+        (["--query", "tag=t", "--query", "stream=b type=x"], "2345"),
+        (["--query", "category=a type=z", "--backwards", "-n", "1"], "6"),
+        (["--query", "tag=u", "--after", "3", "--until", "5"], "5"),
+        (["--query", "type=x", "--since", "2999-01-01"], ""),
+        (["--query", "stream=a-1", "--query", "stream=b", "--after", "1"], "2456"),
     ],
 )
 def test_read_prints_what_its_filters_ask_for(library: str, filters: list[str], datas: str) -> None:
@@ -71,10 +80,17 @@ def test_text_is_a_line_an_event_and_never_an_escape_sequence(store: str) -> Non
     )
 
 
-def test_tail_prints_from_now_on_without_a_gap(at: list[str], stream: str) -> None:
+def test_a_variable_has_an_item_of_a_query_a_line(library: str) -> None:
+    env = {"REWIND_READ_QUERY": "type=x tag=u\n\ntag=t type=y\n"}
+    lines = succeed("read", "--format", "jsonl", "-e", library, env=env)
+    assert "".join(event["data"] for event in events(lines)) == "25"
+
+
+@pytest.mark.parametrize("now", [[], ["--after", "now"]])
+def test_tail_prints_from_now_on_without_a_gap(at: list[str], stream: str, now: list[str]) -> None:
     with rewind.connect(at[1]) as client:
         before = client.append(stream, NewEvent("t", b"old")).last
-        with running("tail", "--format", "jsonl", *at) as tail:
+        with running("tail", *now, "--format", "jsonl", *at) as tail:
 
             def printed() -> bool:
                 client.append(stream, NewEvent("t", b"new"))
@@ -99,6 +115,9 @@ def test_tail_prints_from_now_on_without_a_gap(at: list[str], stream: str) -> No
         (["-s", "a-1", "--since", "1h"], "126"),
         (["--prefix", "a", "--tag", "t", "--after", "0"], "23"),
         (["--type", "z", "--since", "1h"], "36"),
+        (["--category", "a", "--type", "z", "--after", "0"], "36"),
+        (["--query", "type=y", "--query", "tag=u", "--after", "0"], "235"),
+        (["--query", "tag=u", "--since", "1h"], "35"),
     ],
 )
 def test_tail_begins_where_it_is_told(library: str, where: list[str], datas: str) -> None:
@@ -155,6 +174,12 @@ def test_a_stream_that_is_not_there_gets_a_hint_at_those_near(library: str) -> N
     assert "`rewind streams` lists those there are" in hint("read", "-s", "zzzz", "-e", library)
     assert "no stream begins with 'zz'" in hint("read", "--prefix", "zz", "-e", library)
     assert unprintable(hint("read", "-s", "a-\u202e1", "-e", library)) == []
+
+
+def test_a_category_that_is_not_there_gets_a_hint(library: str) -> None:
+    said = "rewind: no stream is of category 'a-'; `rewind categories` lists those there are\n"
+    assert hint("read", "--category", "a-", "-e", library) == said
+    assert hint("read", "--category", "a", "--type", "none", "-e", library) == ""
 
 
 @pytest.mark.parametrize(
@@ -247,6 +272,9 @@ def numbers(stdout: bytes, name: str = "position") -> list[int]:
         (["-s", "s0"], range(2, 30, 2), "--after 15"),
         (["-s", "s0", "--backwards"], range(40, 30, -2), "--until 14"),
         (["-s", "s1"], range(1, 41, 2), ""),
+        (["--query", "type=even"], range(2, 30, 2), "--after 30"),
+        (["--query", "type=odd"], range(1, 41, 2), ""),
+        (["--category", "s0", "--backwards"], range(40, 30, -2), "--until 29"),
     ],
 )
 def test_what_is_good_is_read_and_the_way_round_the_damage_is_said(

@@ -8,7 +8,7 @@ import pytest
 from hostile import HOSTILE, NASTY, event, unprintable
 
 from rewind.cli.format import json_line
-from rewind.cli.text import Look, cells, counted, event_text, size_text, stream_text, text_line
+from rewind.cli.text import Look, cells, counted, event_text, name_text, size_text, text_line
 
 SGR = re.compile(r"\x1b\[[0-9]+m")
 
@@ -20,7 +20,7 @@ def test_no_control_character_is_printed(data: bytes) -> None:
     )
     assert unprintable(json_line(hostile).decode()) == []
     assert text_line(hostile).isprintable()
-    assert stream_text(HOSTILE, 1).isprintable()
+    assert name_text(HOSTILE, 1).isprintable()
     assert unprintable(event_text(hostile)) == [] and event_text(hostile).count("\n") == 8
     assert unprintable(SGR.sub("", text_line(hostile, Look(colour=True, columns=90)))) == []
 
