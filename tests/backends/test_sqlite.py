@@ -86,7 +86,6 @@ def test_a_setting_that_sqlite_does_not_take_is_a_failure() -> None:
                 of_kind.backwards,
                 of_kind.first,
                 of_kind.next,
-                of_kind.has,
             )
         ),
         "SELECT id, position FROM events WHERE id = x'00'",

@@ -106,14 +106,16 @@ class TestDamage:
         self, damaged: Callable[[str], list[str]], kind: str, name: str
     ) -> None:
         said = damaged(f"DELETE FROM events_by_{kind} WHERE {kind} = '{name}'")
-        assert said == [f"events_by_{kind} does not lead from {name!r} to position 2"]
+        assert said[0] == f"{kind} {name!r} does not lead to position 2"
 
     @pytest.mark.parametrize("position", [1, 3, -1])
     def test_a_row_that_leads_elsewhere_is_named(
         self, damaged: Callable[[str], list[str]], kind: str, name: str, position: int
     ) -> None:
         said = damaged(f"INSERT INTO events_by_{kind} VALUES ('{name}', {position})")
-        assert said == [f"events_by_{kind} leads from {name!r} to position {position}, wrongly"]
+        outside = f"events_by_{kind} leads from {name!r} to where there is no position"
+        elsewhere = f"{kind} {name!r} leads to position {position}, which has it not"
+        assert (elsewhere if position == 1 else outside) in said
 
     def test_a_row_that_leads_to_another_event_is_damage_when_it_is_followed(
         self, backend: Backend, damaged: Callable[[str], list[str]], kind: str, name: str
@@ -169,23 +171,20 @@ def test_a_stream_whose_positions_do_not_grow_is_damage_to_a_query(
     [
         ("UPDATE marks SET value = x'920101'", "the mark 'cursor:c' fails its checksum"),
         ("UPDATE marks SET name = 'cursor:d'", "the mark 'cursor:d' fails its checksum"),
-        ("UPDATE marks SET value = 'text'", "the mark 'cursor:c' fails its checksum"),
-        ("UPDATE marks SET plain = '[1]'", "the mark 'cursor:c' has a column that differs from"),
+        ("UPDATE marks SET value = 'text'", "is damaged: 'SELECT name, value, crc FROM marks"),
+        ("UPDATE marks SET crc = 1", "the mark 'cursor:c' fails its checksum"),
+        ("UPDATE marks SET plain = '[1]'", "the mark 'cursor:c' has columns that differ"),
     ],
 )
 def test_a_damaged_mark_is_named(
     backend: Backend, damaged: Callable[[str], list[str]], change: str, said: str
 ) -> None:
-    (line,) = damaged(change)
-    assert line.startswith(said)
-    if "value" in said or "plain" in change:
-        return
-    for look in (
-        lambda: backend.marks(["cursor:c", "cursor:d"]),
-        lambda: backend.marks_from("", "", 9),
-    ):
+    assert any(said in line for line in damaged(change))
+    if "plain" not in change:  # Rewind does not read that column.
         with pytest.raises(StoreDamaged):
-            look()
+            backend.marks(["cursor:c", "cursor:d"])
+        with pytest.raises(StoreDamaged):
+            backend.marks_from("", "", 9)
 
 
 @pytest.mark.parametrize("number", ["'many'", "-1", "0"])

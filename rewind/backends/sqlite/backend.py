@@ -373,55 +373,33 @@ class SQLiteBackend(Backend):
                 if line != "ok":
                     yield f"{self._file}: {line}"
             yield from check_records(self)
-            self._make_tables()
             yield from self._check_columns()
-            yield from self._check_others()
+            yield from self._check_tables()
         except StoreDamaged as damage:
             yield str(damage)
 
     def _check_columns(self) -> Iterator[str]:
-        """Compare the plain columns with the records, and both with the tables that lead to them."""
-        found = dict.fromkeys(NAME_KINDS, 0)
+        """Compare the plain columns with the records."""
         for row in self._db.rows(f"SELECT {tables.COLUMNS} FROM events"):
             position, crc, record = row[0], row[-2], row[-1]
             if type(record) is not bytes or crc32(record) != crc:
                 yield f"the record of position {position} fails its checksum"
-                continue
-            event = decode_event(record)
-            if row != tables.row(Record(event, record), self._own_prefix):
+            elif row != tables.row(Record(decode_event(record), record), self._own_prefix):
                 yield f"position {position} has columns that differ from its record"
-            for kind, rows in tables.places_of([event]).items():
-                for place in set(rows):
-                    if self._db.fetch(tables.BY_NAME[kind].has, place, (int,)):
-                        found[kind] += 1
-                    else:
-                        yield f"events_by_{kind} does not lead from {place[0]!r} to position {position}"
-        for kind, count in found.items():
-            if [(count,)] != list(self._db.rows(tables.BY_NAME[kind].total)):
-                yield from self._check_places(kind)
 
-    def _check_places(self, kind: str) -> Iterator[str]:
-        """The rows of a table that lead from a name to where it is not."""
-        for name, position in self._db.rows(tables.BY_NAME[kind].all):
-            names: list[str] = []
-            for _, record in self._db.fetch(tables.ONE, (position,), (int, bytes)):
-                names = [name for name, _ in tables.places_of([decode_event(record)])[kind]]
-            if name not in names:
-                yield f"events_by_{kind} leads from {name!r} to position {position}, wrongly"
-
-    def _check_others(self) -> Iterator[str]:
+    def _check_tables(self) -> Iterator[str]:
+        """Look for rows that no read comes upon, and compare the plain column of marks."""
+        for kind in NAME_KINDS:
+            for (name,) in self._db.rows(tables.BY_NAME[kind].outside, (self._head,), (str,)):
+                yield f"events_by_{kind} leads from {name!r} to where there is no position"
         for first, last in self._db.rows("SELECT first, last FROM append_ids", (), (int, int)):
             if not 0 < first <= last <= self._head:
                 yield f"an append id leads to positions {first} to {last}"
-        for name, value, crc, plain in self._db.rows(tables.ALL_MARKS):
-            if (
-                type(name) is not str
-                or type(value) is not bytes
-                or (crc != tables.mark_crc(name, value))
+        for row in self._db.rows("SELECT name, value, crc, plain FROM marks"):
+            if (type(row[0]), type(row[1])) == (str, bytes) and row != tables.mark_row(
+                row[0], row[1]
             ):
-                yield f"the mark {name!r} fails its checksum"
-            elif plain != tables.mark_row(name, value)[-1]:
-                yield f"the mark {name!r} has a column that differs from its value"
+                yield f"the mark {row[0]!r} has columns that differ from its value"
 
     def close(self) -> None:
         with closing(self._directory), translated(self._file):

@@ -128,7 +128,6 @@ MARK = "SELECT name, value, crc FROM marks WHERE name = ?"
 MARKS_FROM = (
     "SELECT name, value, crc FROM marks WHERE name >= ? AND name <> ? ORDER BY name LIMIT ?"
 )
-ALL_MARKS = "SELECT name, value, crc, plain FROM marks"
 
 
 class NameStatements(NamedTuple):
@@ -139,9 +138,7 @@ class NameStatements(NamedTuple):
     backwards: str
     first: str  # of the names from one on
     next: str  # of the names behind one
-    has: str
-    total: str
-    all: str
+    outside: str  # names that lead to no position that there can be
 
 
 def _name_statements(kind: str) -> NameStatements:
@@ -156,9 +153,7 @@ def _name_statements(kind: str) -> NameStatements:
         backwards=f"{places} ORDER BY position DESC LIMIT ?",
         first=f"{names} >= ? ORDER BY {kind} LIMIT 1",
         next=f"{names} > ? ORDER BY {kind} LIMIT 1",
-        has=f"SELECT 1 FROM {table} WHERE {kind} = ? AND position = ?",
-        total=f"SELECT count(*) FROM {table}",
-        all=f"SELECT {kind}, position FROM {table}",
+        outside=f"SELECT {kind} FROM {table} WHERE position NOT BETWEEN 1 AND ?",
     )
 
 
