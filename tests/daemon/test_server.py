@@ -20,6 +20,7 @@ from rewind.backends.log.backend import ENGINES
 from rewind.daemon.notices import PERIOD_S
 from rewind.daemon.peers import PIPE_MESSAGES_MAX
 from rewind.daemon.reads import QUEUED_MAX
+from rewind.store.reading import EXAMINED_MAX
 from rewind.testing import Daemon
 from rewind.wire import native
 
@@ -571,15 +572,15 @@ def test_a_long_gorewind_answer_arrives_whole_while_others_append(daemon: Daemon
 
 def test_a_scan_that_matches_nothing_does_not_hold_up_appends(daemon: Daemon, raw: Raw) -> None:
     fill(raw, 100_000, b"x")
+    no_index_has = {"stream": "big", "types": ["none"]}
     with Raw(daemon.endpoints["incoming"]) as scanner:
-        body, _after = {"end": False, "next": 0}, 0
         for n in range(10):
-            scanner.send(b"READ", b"%d" % n, pack({"types": ["none"], "after": 0}))
+            scanner.send(b"READ", b"%d" % n, pack(no_index_has))
         raw.append(("s", b"x"))
         for n in range(10):
             body, records = scanner.native_reply(b"%d" % n)
             assert (body["count"], body["end"], records) == (0, False, [])
-            assert body["next"] == 4_096
+            assert body["next"] == EXAMINED_MAX
 
 
 def test_a_message_far_above_the_limit_drops_that_connection_only(daemon: Daemon, raw: Raw) -> None:
