@@ -41,7 +41,7 @@ from rewind.events import (
     own_id_prefix,
 )
 from rewind.query import QueryItem
-from rewind.store.conditions import SEEKS_MAX, Lately
+from rewind.store.conditions import CONDITION_SEEKS_MAX, RecentEvents
 from rewind.store.cursors import MARK, Cursor, decode_place, lagging, mark_of
 from rewind.store.plan import Facts, Plan, plan
 from rewind.store.reading import number_of, read_page
@@ -82,7 +82,7 @@ class Store:
         self._free_bytes = free_bytes or RecentFreeBytes()
         #: Streams that were written lately have their versions here.
         self._versions: OrderedDict[str, int] = OrderedDict()
-        self._lately: Lately | None = None  # There is none while no conditions are asked.
+        self._recent: RecentEvents | None = None  # There is none while no conditions are asked.
         self._troubles = Troubles()
         self._confirm_s = 0.0  # The files are to be looked at again then.
         self._news: list[Record] = []  # They are durable, and append has not returned them.
@@ -198,8 +198,8 @@ class Store:
             versions.move_to_end(stream)
         while len(versions) > VERSIONS_CACHED:
             versions.popitem(last=False)
-        if self._lately is not None and not self._lately.add(records):
-            self._lately = None
+        if self._recent is not None and not self._recent.add(records):
+            self._recent = None
 
     def settle(self) -> None:
         """Do what acknowledgements need not wait for. Raises ``StoreFailed`` as ``append`` does."""
@@ -263,11 +263,11 @@ class Store:
 
     def _first_match(self, items: Sequence[QueryItem], after: int) -> Found:
         """The first event behind a position that matches, up to the head."""
-        if self._lately is None:
-            self._lately = Lately(self.head)
-        found = self._lately.first(items, after)
+        if self._recent is None:
+            self._recent = RecentEvents(self.head)
+        found = self._recent.first(items, after)
         if found is None:
-            found = self.backend.matching(items, after, self.head, 1, seeks_max=SEEKS_MAX)
+            found = self.backend.matching(items, after, self.head, 1, seeks_max=CONDITION_SEEKS_MAX)
         return found
 
     def _stored(self, first: int, last: int) -> list[Event]:

@@ -2,9 +2,9 @@
 
 A condition is judged against the store and against what earlier appends of the same commit add, so
 that batching never changes an answer. Three places know the events: the backend's index, which is all
-of them; ``Lately``, which has what was committed last, so that a decision that was made a moment ago
+of them; ``RecentEvents``, which has what was committed last, so that a decision that was made a moment ago
 costs a look into a dict and not a seek on the disk; and the commit that is being planned (plan.py).
-The latter two are ``Postings``: an index in memory, exact as the backend's.
+The latter two are an ``EventIndex``, which is as exact as the backend's index.
 
 Nothing is decided here about other rules of an append, nor in which order they apply: plan.py.
 """
@@ -20,11 +20,9 @@ from rewind.errors import BadRequest, ConditionFailed, ConditionTooWide
 from rewind.events import Event, Record
 from rewind.query import Condition, QueryItem, category_of
 
-SEEKS_MAX = 2_048  # a condition looks at so many places of an index in a few milliseconds
-POSTINGS_MAX = 16_384  # two times as many are kept lately: 3 MB, or 12 MB where names are long
-CREDIT_EVENTS = (
-    64  # to add so many events to what is kept lately costs as much as a condition saves
-)
+CONDITION_SEEKS_MAX = 2_048  # a condition looks at so many places of an index in a few milliseconds
+POSTINGS_MAX = 16_384  # of an index in memory; two are kept: 3 MB, or 12 MB where names are long
+CREDIT_EVENTS = 64  # to add so many events to an index in memory costs what a condition saves
 CREDIT_EVENTS_MAX = 4_096  # conditions may pause for so many events
 
 #: The items of a query, and a position: the first event behind it that matches, up to the head.
@@ -54,10 +52,10 @@ def check_condition(index: int, condition: Condition, head: int, first_match: Fi
         raise ConditionTooWide(index, found.reached)
 
 
-class Postings:
-    """Where the names of neighbouring events are, ``after < position <= until``; it grows at its end.
+class EventIndex:
+    """An index in memory of neighbouring events, ``after < position <= until``; it grows at its end.
 
-    ``count``: how many postings it has.
+    ``count``: how many postings it has; one says that the event at a position has a name.
     """
 
     def __init__(self, after: int) -> None:
@@ -85,7 +83,7 @@ class Postings:
         possible = [item for item in items if self._may_match(item, after)]
         if not possible:
             return Found([], self.until)
-        return find(Walk(possible, self._open, after, self.until, False, SEEKS_MAX), 1)
+        return find(Walk(possible, self._open, after, self.until, False, CONDITION_SEEKS_MAX), 1)
 
     def _may_match(self, item: QueryItem, after: int) -> bool:
         """Whether whatever the item names has come behind ``after``, if not in one event."""
@@ -116,16 +114,16 @@ def _behind(lists: dict[str, list[int]], name: str, after: int) -> bool:
     return positions is not None and positions[-1] > after
 
 
-class Lately:
-    """The postings of what was committed lately, while that pays for itself.
+class RecentEvents:
+    """An index of what was committed last, kept while that pays for itself.
 
     Each condition that is asked pays for CREDIT_EVENTS events to be added. Two generations are kept:
     when the newer one is full, the older one is dropped.
     """
 
     def __init__(self, head: int) -> None:
-        self._older: Postings | None = None
-        self._newer = Postings(head)
+        self._older: EventIndex | None = None
+        self._newer = EventIndex(head)
         self._credit = 0
 
     @property
@@ -157,5 +155,5 @@ class Lately:
         for record in records:
             newer.add(record.event)
         if newer.count >= POSTINGS_MAX:
-            self._older, self._newer = newer, Postings(newer.until)
+            self._older, self._newer = newer, EventIndex(newer.until)
         return True

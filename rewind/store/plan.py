@@ -41,7 +41,7 @@ from rewind.events import (
     own_id_position,
 )
 from rewind.query import QueryItem
-from rewind.store.conditions import FirstMatch, Postings, check_condition
+from rewind.store.conditions import EventIndex, FirstMatch, check_condition
 from rewind.store.cursors import marks_of, moves
 
 
@@ -136,7 +136,7 @@ class Plan:
         self._appends: dict[bytes, tuple[int, int]] = {}
         self._positions: dict[bytes, int] = {}
         self._asked: dict[tuple[Sequence[QueryItem], int], Found] = {}
-        self._postings: Postings | None = None  # Of the records, as far as conditions were asked.
+        self._index: EventIndex | None = None  # Of the records, as far as conditions were asked.
 
     @property
     def head(self) -> int:
@@ -265,12 +265,12 @@ class Plan:
                 found = self._asked[items, after] = self._facts.first_match(items, after)
             if found.positions or found.reached < head:
                 return found
-        postings = self._postings
-        if postings is None:
-            postings = self._postings = Postings(head)
-        for record in self.records[postings.until - head :]:
-            postings.add(record.event)
-        return postings.first(items, max(after, head))
+        index = self._index
+        if index is None:
+            index = self._index = EventIndex(head)
+        for record in self.records[index.until - head :]:
+            index.add(record.event)
+        return index.first(items, max(after, head))
 
     def move(self, append: Append) -> None:
         """Move the cursors of an append, all or none. Raises what the first says that cannot: cursors.py."""

@@ -15,7 +15,7 @@ from rewind.errors import BadRequest, ConditionFailed, ConditionTooWide, WrongEx
 from rewind.events import Append, Appended
 from rewind.query import Condition, QueryItem
 from rewind.store import Store, conditions
-from rewind.store.conditions import CREDIT_EVENTS, Lately
+from rewind.store.conditions import CREDIT_EVENTS, RecentEvents
 
 COURSE = QueryItem(tags=("course-1",))
 
@@ -162,19 +162,19 @@ ITEMS = st.builds(
 def test_what_was_committed_lately_is_as_exact_as_the_index(
     events: list[Any], items: Sequence[QueryItem], after: int, full: int
 ) -> None:
-    store, lately = Store(MemoryBackend()), Lately(0)
+    store, recent = Store(MemoryBackend()), RecentEvents(0)
     unlimited, conditions.POSTINGS_MAX = conditions.POSTINGS_MAX, full
     try:
-        lately._credit = 100
+        recent._credit = 100
         for type, stream, tags in events:
             _, records = store.append([append(event(stream, type=type, tags=tags))])
-            assert lately.add(records)
+            assert recent.add(records)
     finally:
         conditions.POSTINGS_MAX = unlimited
     after = min(after, store.head)
-    found = lately.first(items, after)
+    found = recent.first(items, after)
     if found is None:
-        assert after < lately.after
+        assert after < recent.after
     else:
         assert found.positions == store.backend.matching(items, after, store.head, 1).positions
         assert found.positions or found.reached == store.head
@@ -184,8 +184,8 @@ def test_what_was_committed_lately_is_as_exact_as_the_index(
 def test_a_condition_that_is_too_wide_says_how_far_it_looked_and_can_be_asked_again(
     monkeypatch: pytest.MonkeyPatch, recent: bool
 ) -> None:
-    monkeypatch.setattr(conditions, "SEEKS_MAX", 20)
-    monkeypatch.setattr("rewind.store.SEEKS_MAX", 20)
+    monkeypatch.setattr(conditions, "CONDITION_SEEKS_MAX", 20)
+    monkeypatch.setattr("rewind.store.CONDITION_SEEKS_MAX", 20)
     store = Store(MemoryBackend())
     if recent:
         store.append([append()])
