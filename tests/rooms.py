@@ -202,7 +202,7 @@ ROOMS = (
             "escape.py": "errors",
             "times.py": "events",
             "format.py": "errors events escape.py times.py",
-            "text.py": "events rewind escape.py format.py times.py",
+            "text.py": "arguments events rewind escape.py format.py times.py",
             "terminal.py": "escape.py text.py",
             "names.py": "errors rewind",
             "items.py": "query",
@@ -215,11 +215,12 @@ ROOMS = (
             "read.py": "errors events rewind format.py text.py terminal.py names.py options.py connection.py "
             "damage.py click",
             "about.py": "format.py text.py terminal.py options.py connection.py click",
+            "cursors.py": "errors rewind format.py text.py terminal.py names.py options.py connection.py click",
             "upgrade.py": "errors (backends) terminal.py connection.py click",
             "demo.py": "(demo) click",
             "completion.py": "terminal.py options.py click",
             "entry.py": "release errors daemon escape.py terminal.py options.py serve.py append.py read.py about.py "
-            "upgrade.py demo.py completion.py click",
+            "cursors.py upgrade.py demo.py completion.py click",
             "__init__.py": "entry.py",
         },
     ),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rewind.cli.connection import client_at, connection_options
-from rewind.cli.options import EXPECTED, METADATA, STREAM, TAG, TYPE, UUID, example, option
+from rewind.cli.options import ADVANCE, EXPECTED, METADATA, STREAM, TAG, TYPE, UUID, example, option
 from rewind.cli.terminal import Progress, announce_stdin, complain, emit
 from rewind.cli.text import counted
 from rewind.errors import RewindError, TooLarge, Unavailable
@@ -57,6 +57,8 @@ def _each_key_once(
 @option("--json", is_flag=True, help="stdin is JSON lines, as read prints them.")
 @option("--expected-version", type=EXPECTED, metavar="N|none|exists",
         help="Refuse unless STREAM is at this version.")  # fmt: skip
+@option("--cursor", type=ADVANCE, multiple=True, callback=_each_key_once, metavar="NAME=POSITION",
+        help="Move this cursor forward in the same commit; repeat for several.")  # fmt: skip
 @option("--create", is_flag=True, help="Create a store at the PATH of -e if none is there.")
 @connection_options
 def append(
@@ -64,6 +66,7 @@ def append(
     append_id: uuid.UUID | None,
     json: bool,
     expected_version: int | None,
+    cursor: tuple[tuple[str, int], ...],
     create: bool,
     endpoint: str,
     timeout: float,
@@ -75,6 +78,8 @@ def append(
     lines, an event each; STREAM is for lines that name none.
     """
     if json:
+        if cursor:
+            raise click.UsageError("--cursor is for one append; with --json there are several")
         _append_lines(stream, append_id, expected_version, create, endpoint, timeout, event)
         return
     if stream is None:
@@ -88,7 +93,9 @@ def append(
     )
     with client_at(endpoint, timeout, writes=True, creates=create) as client:
         try:
-            appended = client.append(stream, new_event, expected_version, append_id=append_id)
+            appended = client.append(
+                stream, new_event, expected_version, append_id=append_id, cursors=dict(cursor)
+            )
         except Unavailable as error:
             error.add_note(_how_to_repeat(error, append_id is not None, event["data"] is None))
             raise

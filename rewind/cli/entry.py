@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from rewind import daemon
-from rewind.cli import about, append, completion, demo, read, serve, upgrade
+from rewind.cli import about, append, completion, cursors, demo, read, serve, upgrade
 from rewind.cli.escape import escape
 from rewind.cli.options import example
 from rewind.cli.serve import given_options, run_daemon, serve_options
@@ -25,7 +25,7 @@ from rewind.errors import RewindError, Unavailable
 from rewind.release import __version__
 
 # ``rewind --help`` lists them in this order.
-FAMILIES = (serve, append, read, about, upgrade, demo, completion)
+FAMILIES = (serve, append, read, about, cursors, upgrade, demo, completion)
 
 EXIT_BUG = 70
 EXIT_IO = 74

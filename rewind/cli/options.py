@@ -202,6 +202,13 @@ def _metadata(value: str) -> tuple[str, str]:
     return key, content
 
 
+def _advance(value: str) -> tuple[str, int]:
+    name, equals, position = _text(value).rpartition("=")
+    if not name or not equals:
+        raise ValueError(f"{value!r}: write NAME=POSITION")
+    return name, _number(position)
+
+
 def _uuid(value: str) -> uuid.UUID:
     try:
         return uuid.UUID(value)
@@ -233,13 +240,14 @@ def _place(value: str) -> int | str:
 
 TEXT = Parsed("text", _text)
 STREAM, TYPE, TAG = _Name("streams"), _Name("types"), _Name("tags")
-CATEGORY = _Name("categories")
+CATEGORY, CURSOR = _Name("categories"), _Name("cursors")
 ITEM = _Item("item", lambda value: parse_item(_text(value)))
 PLACE = Parsed("position", _place)
 SECONDS = Parsed("seconds", _seconds)
 SINCE = _Since()
 EXPECTED = Parsed("version", _expected_version)
 METADATA = Parsed("metadata", _metadata)
+ADVANCE = Parsed("cursor", _advance)
 ID_OR_POSITION = Parsed("id", _id_or_position)
 UUID = Parsed("uuid", _uuid)
 NUMBER = Parsed("number", _number)

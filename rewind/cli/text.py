@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import rewind
+from rewind.arguments import time_ns_of
 from rewind.cli.escape import escape
 from rewind.cli.format import json_text
-from rewind.cli.times import second_text, short_time_text, time_text
+from rewind.cli.times import second_text, short_time_text, span_text, time_text
 from rewind.events import Event
 
 SHOWN_CHARACTERS = 100  # an event's data is cut here, so that the event fits on a line or two
@@ -77,6 +78,39 @@ def event_text(event: Event, look: Look = NO_TERMINAL) -> str:
 def name_text(name: str, number: int, look: Look = NO_TERMINAL) -> str:
     """A name on one line, and the version or position that is listed with it."""
     return _joined([(f"{number:>8}", DIM), (escape(name) or "-", CYAN)], look)
+
+
+CURSORS_HEAD = "position       lag  lag time  cursor"
+
+
+def cursor_text(cursor: rewind.CursorInfo, look: Look = NO_TERMINAL) -> str:
+    """A cursor on one line of a table that has ``CURSORS_HEAD`` above it."""
+    pieces = [
+        (f"{cursor.position:>8}", DIM),
+        (f"{cursor.lag_events:>8}", BOLD if cursor.lag_events else DIM),
+        (f"{span_text(cursor.lag_seconds):>8}", DIM),
+        (escape(cursor.name), CYAN),
+    ]
+    return _joined(pieces, look)
+
+
+def cursor_time(cursor: rewind.CursorInfo) -> str | None:
+    """When the cursor was put where it is, RFC 3339; None if there is no such cursor."""
+    if cursor.updated_at is None:
+        return None
+    return time_text(time_ns_of(cursor.updated_at, "updated_at"))
+
+
+def cursor_fields(cursor: rewind.CursorInfo, look: Look = NO_TERMINAL) -> str:
+    """A cursor, a field a line."""
+    lag = f"{counted(cursor.lag_events, 'event')}, {span_text(cursor.lag_seconds)}"
+    fields = {
+        "cursor": cursor.name,
+        "position": str(cursor.position),
+        "updated at": cursor_time(cursor) or "-",
+        "lag": lag if cursor.lag_events else "none",
+    }
+    return fields_text(fields, look)
 
 
 def info_text(info: rewind.Info, look: Look = NO_TERMINAL) -> str:

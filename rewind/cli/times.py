@@ -1,6 +1,6 @@
 """Times as text, both ways: what a command prints, and what ``--since`` takes.
 
-Everything printed is UTC and says so. A time that is given without a zone is UTC too, or local where
+Every time printed is UTC and says so. A time that is given without a zone is UTC too, or local where
 ``--local`` says so. Nothing here knows Click or a clock.
 """
 
@@ -41,6 +41,19 @@ def short_time_text(time_ns: int) -> str:
 def second_text(time_ns: int) -> str:
     """RFC 3339 in UTC to the second."""
     return time_text(time_ns)[:19] + "Z"
+
+
+def span_text(seconds: float) -> str:
+    """A span of time in its largest unit and the next, rounded down; below ten seconds with a decimal."""
+    if 0 < seconds < 10:
+        return f"{int(seconds * 10) / 10}s"
+    whole = int(seconds)
+    parts = (
+        (whole // 86_400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "m"), (whole % 60, "s")
+    )  # fmt: skip
+    largest = next((index for index, (number, _) in enumerate(parts) if number), len(parts))
+    shown = parts[largest : largest + 2]
+    return "".join(f"{number}{unit}" for number, unit in shown if number) or "0s"
 
 
 def parse_time(text: str, now_ns: int, zone: tzinfo | None = UTC) -> int:

@@ -363,3 +363,34 @@ def test_a_value_that_is_none_of_its_kind_is_refused_with_what_to_write(
 ) -> None:
     assert "'nne' is not a" in (text := fail(2, "append", "s", "--data", "", option, "nne"))
     assert said in text
+
+
+# --- cursors -----------------------------------------------------------------------
+
+
+def test_a_cursor_moves_in_the_append(at: list[str], stream: str) -> None:
+    append = ["append", stream, "--data", "x", *at]
+    with rewind.connect(at[1]) as client:
+        succeed(*append)
+        succeed(*append, "--cursor", f"{stream}a=1", "--cursor", f"{stream}=b=1")
+        assert [client.cursor(name).position for name in (f"{stream}a", f"{stream}=b")] == [1, 1]
+        head = client.head()
+        said = fail(1, *append, "--cursor", f"{stream}a=1")
+        assert f"cursor '{stream}a' is at 1" in said
+        assert f"{stream}a" in fail(1, *append, "--cursor", f"{stream}a={head + 2}")
+        assert client.head() == head
+
+
+@pytest.mark.parametrize(
+    ("cursor", "said"),
+    [
+        (["x"], "'x': write NAME=POSITION"),
+        (["=1"], "'=1': write NAME=POSITION"),
+        (["x="], "'' is not a number"),
+        (["x=-1"], "'-1' is not a number"),
+        (["x=1", "--cursor", "x=2"], "the key 'x' is given twice"),
+        (["x=1", "--json"], "--cursor is for one append"),
+    ],
+)
+def test_what_moves_no_cursor_is_refused(cursor: list[str], said: str) -> None:
+    assert said in fail(2, "append", "s", "--cursor", *cursor)

@@ -48,6 +48,21 @@ def test_completion_offers_the_streams_of_the_daemon(at: list[str], stream: str)
     assert offered(f"rewind streams -e {at[1]} {stream}") == both
 
 
+def test_completion_offers_what_else_has_names(at: list[str], stream: str) -> None:
+    name = stream.replace("-", "")  # A category has none.
+    with rewind.connect(at[1]) as client:
+        client.append(f"{name}c-1", NewEvent(f"{name}t", tags=[f"{name}g", f"{name}(x)"]))
+        client.reset_cursor(f"{name}u", 1)
+    where = {"REWIND_ENDPOINT": at[1]}
+    for line, last in [
+        ("rewind read --type", "t"), ("rewind tail --tag", "g"), ("rewind read --category", "c"),
+        ("rewind append s --type", "t"), ("rewind append s --tag", "g"), ("rewind types", "t"),
+        ("rewind tags", "g"), ("rewind categories", "c"), ("rewind cursors", "u"),
+        ("rewind cursor show", "u"), ("rewind cursor reset", "u"), ("rewind cursor delete", "u"),
+    ]:  # fmt: skip
+        assert offered(f"{line} {name}", **where) == [f"{name}{last}"], line
+
+
 def test_completion_is_silent_where_no_daemon_answers(nobody_there: str, store: str) -> None:
     for where in (nobody_there, "tcp://", store, f"sqlite:{store}"):
         assert offered("rewind read -s x", REWIND_ENDPOINT=where) == []

@@ -16,7 +16,9 @@ from rewind.testing import Daemon
 pytest_plugins = "cli_fixtures"
 
 CLIENT_COMMANDS = [["append", "s", "--data", ""], ["append", "--json"], ["read"], ["tail"], ["tail", "--after", "0"],
-                   ["show", "1"], ["streams"], ["info"]]  # fmt: skip
+                   ["show", "1"], ["streams"], ["types"], ["tags"], ["categories"], ["info"], ["cursors"],
+                   ["cursors", "--watch"], ["cursor", "show", "x"], ["cursor", "reset", "x"],
+                   ["cursor", "delete", "x"]]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", CLIENT_COMMANDS, ids=" ".join)
@@ -40,6 +42,8 @@ def test_only_append_creates_a_store_and_only_if_it_is_told_so(store: str) -> No
     said = fail(65, "read", "-e", store)
     assert "holds no store" in said and "`rewind append --create`" in said
     assert "holds no store" in fail(65, "info", "-e", f"sqlite:{store}")
+    for what in ("reset", "delete"):
+        assert "holds no store" in fail(65, "cursor", what, "x", "-e", f"sqlite:{store}")
     said = fail(65, "append", "s", "--data", "x", "-e", store)
     assert f"{store} holds no store: misspelt?" in said and "--create" in said
     assert "--create" in fail(65, "append", "--json", "-e", store, input=b'{"stream":"s"}')

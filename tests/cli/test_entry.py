@@ -8,6 +8,7 @@ import sys
 import uuid
 
 import pytest
+from every_command import every_command
 from hostile import unprintable
 from shell import CLEAN, fail, run, succeed
 
@@ -24,7 +25,13 @@ pytest_plugins = "cli_fixtures"
      ["append", "s", "--expected-version", "-2"], ["append", "s", "--json", "--type", "t"],
      ["append", "--json", "--expected-version", "1"], ["read", "-n", "-1"], ["read", "-n", "1.5"],
      ["read", "-s", "a", "--prefix", "b"], ["tail", "-s", "a", "--prefix", "b"],
-     ["tail", "--after", "1", "--since", "1m"], ["read", "--since", "noon"],
+     ["tail", "--after", "1", "--since", "1m"], ["tail", "--after", "now", "--since", "1m"],
+     ["tail", "--after", "then"], ["read", "--after", "now"], ["read", "--since", "noon"],
+     ["read", "--query", ""], ["read", "--query", "A"], ["read", "--query", "types=A"],
+     ["read", "--query", "type=A", "--tag", "x"], ["tail", "--query", "type=A", "--stream", "s"],
+     ["read", "--category", "a", "--stream", "a-1"], ["tail", "--category", "a", "--prefix", "a"],
+     ["cursor"], ["cursor", "move", "x"], ["cursor", "show"], ["cursor", "reset", "x", "-1"],
+     ["cursor", "reset", "x", "then"], ["cursor", "delete", "x", "1"],
      ["read", "--after", str(2**63)], ["read", "--format", "xml"], ["show"], ["show", "no-id"], ["show", "0"],
      ["ping", "--wait", "0"], ["ping", "--wait", "nan"], ["info", "--timeout", "-1"], ["nothing"],
      ["append", "s", "--data", "a", "--data", "b"], ["append", "s", "--meta", "n=1", "--meta", "n=2"],
@@ -52,11 +59,34 @@ def test_what_is_given_twice_is_named(arguments: list[str], said: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["--query", "type=A", "--tag", "x"],
+            "give --query or --tag, not both: an item of a query has",
+        ),
+        (
+            ["--query", "type=A", "--prefix", "x", "--type", "B"],
+            "give --query or --prefix, not both",
+        ),
+        (["--category", "a", "--stream", "a-1"], "give --stream or --category, not both"),
+        (["--category", "a", "--prefix", "a"], "give --prefix or --category, not both"),
+        (["--query", "type=A B"], "Invalid value for '--query': 'B' is no key=value"),
+        (["--query", b"tag=\xff"], "is not UTF-8"),
+    ],
+)
+def test_what_does_not_go_together_is_named(arguments: list[str | bytes], said: str) -> None:
+    for command in ("read", "tail"):
+        assert said in fail(2, command, *arguments)
+
+
+@pytest.mark.parametrize(
     ("command", "env", "said"),
     [
         ("read", {"REWIND_READ_FORMAT": "xml"}, "the variable REWIND_READ_FORMAT: 'xml'"),
         ("read", {"REWIND_READ_BACKWARDS": "x"}, "the variable REWIND_READ_BACKWARDS: 'x'"),
         ("tail", {"REWIND_TAIL_SINCE": "noon"}, "the variable REWIND_TAIL_SINCE: 'noon'"),
+        ("read", {"REWIND_READ_QUERY": "type=A\nB"}, "the variable REWIND_READ_QUERY: 'B' is no key=value"),
         ("info", {"REWIND_TIMEOUT": "never"}, "the variable REWIND_TIMEOUT: 'never'"),
         ("append", {"REWIND_APPEND_META": "a=1 a=2"}, "the variable REWIND_APPEND_META: the key 'a'"),
     ],
@@ -134,19 +164,22 @@ def test_help_is_answered_without_zeromq_or_a_driver() -> None:
     assert not [name for name in loaded if name.startswith(rooms)]
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in commands.commands)], ids=" ".join)
-def test_every_command_has_help(command: list[str]) -> None:
+COMMANDS = {(): commands, ("cursor",): commands.commands["cursor"], **dict(every_command(commands))}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help(command: tuple[str, ...]) -> None:
     text = succeed(*command, "--help").decode()
     assert text.startswith("Usage: rewind")
     assert max(map(len, text.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in commands.commands)], ids=" ".join)
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 @pytest.mark.parametrize("columns", ["40", "80", "200"])
-def test_no_command_in_a_help_is_broken(command: list[str], columns: str) -> None:
+def test_no_command_in_a_help_is_broken(command: tuple[str, ...], columns: str) -> None:
     text = succeed(*command, "--help", env={"COLUMNS": columns}).decode()
     shown = {line.strip() for line in text.splitlines()}
-    of = commands.commands[command[0]] if command else commands
+    of = COMMANDS[command]
     examples = [line for line in (of.epilog or "").splitlines() if line.startswith("  ")]
     assert all(example.strip() in shown for example in examples)
     # What else names a command with its arguments stands in backticks, and on one line.

@@ -7,8 +7,19 @@ import re
 import pytest
 from hostile import HOSTILE, NASTY, event, unprintable
 
+from rewind import CursorInfo
 from rewind.cli.format import json_line
-from rewind.cli.text import Look, cells, counted, event_text, name_text, size_text, text_line
+from rewind.cli.text import (
+    Look,
+    cells,
+    counted,
+    cursor_fields,
+    cursor_text,
+    event_text,
+    name_text,
+    size_text,
+    text_line,
+)
 
 SGR = re.compile(r"\x1b\[[0-9]+m")
 
@@ -21,6 +32,8 @@ def test_no_control_character_is_printed(data: bytes) -> None:
     assert unprintable(json_line(hostile).decode()) == []
     assert text_line(hostile).isprintable()
     assert name_text(HOSTILE, 1).isprintable()
+    cursor = CursorInfo(HOSTILE, 1, None, 2, 3.0)
+    assert cursor_text(cursor).isprintable() and unprintable(cursor_fields(cursor)) == []
     assert unprintable(event_text(hostile)) == [] and event_text(hostile).count("\n") == 8
     assert unprintable(SGR.sub("", text_line(hostile, Look(colour=True, columns=90)))) == []
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rewind.cli.times import FORMS, parse_time, time_text
+from rewind.cli.times import FORMS, parse_time, span_text, time_text
 
 NOW_NS = 1_763_894_280 * 10**9  # 2025-11-23T10:38:00Z
 MIDNIGHT_NS = NOW_NS - (10 * 60 + 38) * 60 * 10**9
@@ -106,3 +106,13 @@ def test_today_is_the_day_it_is_here(in_helsinki: None) -> None:
 @pytest.mark.parametrize("time_ns", [0, 1, NOW_NS + 999_999_999, 2**63 - 1])
 def test_a_printed_time_is_read_back_exactly(time_ns: int) -> None:
     assert parse_time(time_text(time_ns), 0) == time_ns
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (0.0, "0s"), (0.04, "0.0s"), (0.19, "0.1s"), (9.99, "9.9s"), (10, "10s"), (59.9, "59s"), (60, "1m"),
+     (61, "1m1s"), (3599, "59m59s"), (3600, "1h"), (3601, "1h"), (5400, "1h30m"), (86_399, "23h59m"),
+     (86_400, "1d"), (90_061, "1d1h"), (400 * 86_400, "400d")],
+)  # fmt: skip
+def test_a_span_of_time_is_short(seconds: float, text: str) -> None:
+    assert span_text(seconds) == text
