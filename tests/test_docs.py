@@ -31,6 +31,7 @@ EXAMPLES = (
     "quickstart",
     "protocol",
     "python",
+    "choosing",
     "decisions",
     "projections",
     "backends",
