@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from rewind.errors import Internal, StoreDamaged
 from rewind.events import Event
 
-RANGE_NUMBERS_MAX = 4096  # a page of a read with filters looks at so many events
+RANGE_NUMBERS_MAX = 4096  # a few pages at once, and the damage in them is found in twelve halvings
 
 DAMAGED = (StoreDamaged, Internal)  # the second is how a daemon says it
 
