@@ -18,14 +18,14 @@ from rewind.events import Event, decode_event, own_id_position, own_id_prefix
 from rewind.query import QueryItem, category_of
 
 #: Kind of name, name -> the positions of its events in a page, in order.
-Places = dict[tuple[str, str], list[int]]
+Positions = dict[tuple[str, str], list[int]]
 
 # A check holds at most so many records, and so many bytes, at a time.
 _PAGE = 1_000
 _PAGE_BYTES = 4 * 1024 * 1024
 
 _CURSOR = "cursor:"  # Marks with this prefix hold what store/cursors.py says.
-_decode_place = msgspec.msgpack.Decoder(tuple[int, int]).decode
+_decode_cursor = msgspec.msgpack.Decoder(tuple[int, int]).decode
 
 
 def check_records(backend: Backend) -> Iterator[str]:
@@ -46,7 +46,7 @@ def check_records(backend: Backend) -> Iterator[str]:
         if not page:
             yield f"position {position + 1} is missing"
             return
-        after, places = position, defaultdict[tuple[str, str], list[int]](list)
+        after, expected = position, defaultdict[tuple[str, str], list[int]](list)
         for record in page:
             position += 1
             try:
@@ -59,8 +59,8 @@ def check_records(backend: Backend) -> Iterator[str]:
                 yield f"position {position} was recorded before the one in front of it"
             time = max(time, event.recorded_at_ns)
             for name in _names_of(event):
-                places[name].append(position)
-        yield from _check_places(backend, places, after, position, counts)
+                expected[name].append(position)
+        yield from _check_positions(backend, expected, after, position, counts)
     if time != last_time:
         yield f"the last time is {last_time}, but the last record says {time}"
     yield from _check_streams(backend)
@@ -115,11 +115,11 @@ def _item(kind: str, name: str) -> QueryItem:
     return QueryItem(**{fields[kind]: (name,)})
 
 
-def _check_places(
-    backend: Backend, places: Places, after: int, until: int, counts: dict[str, int]
+def _check_positions(
+    backend: Backend, expected: Positions, after: int, until: int, counts: dict[str, int]
 ) -> Iterator[str]:
     """Compare where the names of a page lead, within it, with where they should, and count that."""
-    for (kind, name), positions in places.items():
+    for (kind, name), positions in expected.items():
         counts[kind] += len(positions)
         try:
             found = set(_positions(backend, kind, name, after, until))
@@ -173,7 +173,7 @@ def _check_marks(backend: Backend) -> Iterator[str]:
             for name, value in page:
                 if known.get(name) != value:
                     yield f"mark {name!r} is listed with another value than it is found with"
-                if name.startswith(_CURSOR) and not _is_place(value, head):
+                if name.startswith(_CURSOR) and not _is_cursor(value, head):
                     yield f"mark {name!r} is no position of a cursor: {value.hex()}"
             after = page[-1][0]
     except StoreDamaged as damage:
@@ -182,10 +182,10 @@ def _check_marks(backend: Backend) -> Iterator[str]:
         yield f"the last commit has the number {number}"
 
 
-def _is_place(value: bytes, head: int) -> bool:
+def _is_cursor(value: bytes, head: int) -> bool:
     """Whether a cursor may be there: a position of this store, and when it was put there."""
     try:
-        position, updated_at_ns = _decode_place(value)
+        position, updated_at_ns = _decode_cursor(value)
     except msgspec.DecodeError:
         return False
     return 0 <= position <= head and updated_at_ns >= 0

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rewind.arguments import at_least_one, number_of
 from rewind.checks import check_seconds
-from rewind.client.beginning import Place
+from rewind.client.beginning import Beginning
 from rewind.client.follow import Delivery
 from rewind.client.subscription import BATCH_EVENTS
 from rewind.errors import Closed
@@ -33,7 +33,7 @@ class AsyncSubscription:
         self,
         source: AsyncSocketSource | AsyncEmbeddedSource,
         delivery: Delivery,
-        beginning: asyncio.Task[Place] | None = None,
+        beginning: asyncio.Task[Beginning] | None = None,
     ) -> None:
         """``beginning``: finds out where it begins, which ``delivery`` is told then."""
         self._source = source

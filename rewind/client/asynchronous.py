@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rewind.arguments import flag_of, number_of, place_of, text_of
 from rewind.client.appends import Cursors
 from rewind.client.async_subscription import AsyncSubscription
-from rewind.client.beginning import Place, Steps, begin, subscription_read
+from rewind.client.beginning import Beginning, Steps, begin, subscription_read
 from rewind.client.blocking import ENDPOINT
 from rewind.client.decide import decide
 from rewind.client.follow import Delivery
@@ -286,8 +286,8 @@ class AsyncClient:
             since=since,
             cursor=cursor,
         )
-        delivery, place = Delivery(read), Place(read.after, self._requests.store(store_id))
-        steps = begin(self._requests, read, place, after is NOW, cursor)
+        delivery, given = Delivery(read), Beginning(read.after, self._requests.store(store_id))
+        steps = begin(self._requests, read, given, after is NOW, cursor)
         beginning = self._begin(steps, delivery)
         subscription = AsyncSubscription(self._transport.follow(delivery), delivery, beginning)
         self._subscriptions.add(subscription)
@@ -331,7 +331,7 @@ class AsyncClient:
             value: T = end.value
             return value
 
-    def _begin(self, steps: Steps[Place], delivery: Delivery) -> asyncio.Task[Place] | None:
+    def _begin(self, steps: Steps[Beginning], delivery: Delivery) -> asyncio.Task[Beginning] | None:
         """Ask where a subscription begins, before whatever is asked next; the task that waits for it.
 
         None if it is known.

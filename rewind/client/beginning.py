@@ -28,7 +28,7 @@ T = TypeVar("T")
 Steps = Generator[Any, Any, T]
 
 
-class Place(NamedTuple):
+class Beginning(NamedTuple):
     """Where a subscription begins, and in which store, 16 bytes; None: whichever answers first."""
 
     after: int
@@ -36,30 +36,30 @@ class Place(NamedTuple):
 
 
 def begin(
-    requests: Requests, read: Read, place: Place, now: bool, cursor: str | None
-) -> Steps[Place]:
+    requests: Requests, read: Read, given: Beginning, now: bool, cursor: str | None
+) -> Steps[Beginning]:
     """Where a subscription begins that reads this: at the cursor, else behind all there is if ``now``,
-    else at ``place``.
+    else at ``given``.
 
     A cursor that does not exist is put where the subscription begins ``now``, so that a consumer that
     ends before its first event skips nothing when it begins again.
     """
     if cursor is not None:
-        row, store_id = yield _ask_cursor(requests, cursor, place.store_id)
+        row, store_id = yield _ask_cursor(requests, cursor, given.store_id)
         if row.updated_at_ns:
-            return Place(row.position, store_id)
+            return Beginning(row.position, store_id)
         if not now:
-            return Place(place.after, store_id)
+            return Beginning(given.after, store_id)
         head = row.position + row.lag_events
         try:
             yield requests.advance(cursor, Advance(head, expected=0), store_id)
         except CursorMoved as moved:  # Another consumer of this name has begun meanwhile.
-            return Place(moved.actual, store_id)
-        return Place(head, store_id)
+            return Beginning(moved.actual, store_id)
+        return Beginning(head, store_id)
     if now:
-        newest: Place = yield _ask_newest(requests, read.stream, place.store_id)
+        newest: Beginning = yield _ask_newest(requests, read.stream, given.store_id)
         return newest
-    return place
+    return given
 
 
 def subscription_read(
@@ -112,9 +112,9 @@ def _ask_cursor(
     return call
 
 
-def _ask_newest(requests: Requests, stream: str | None, store_id: bytes | None) -> Call[Place]:
-    def found(reply: Reply) -> Place:
-        return Place(newest_of(read_of(reply), by_version=stream is not None), reply.store_id)
+def _ask_newest(requests: Requests, stream: str | None, store_id: bytes | None) -> Call[Beginning]:
+    def found(reply: Reply) -> Beginning:
+        return Beginning(newest_of(read_of(reply), by_version=stream is not None), reply.store_id)
 
     call = requests.call(b"READ", encode(Read(limit=0, stream=stream)), found, store_id)
     call.first = True

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from rewind.arguments import flag_of, number_of, place_of, text_of, wrong_kind
 from rewind.client.appends import Cursors
-from rewind.client.beginning import Place, Steps, begin, subscription_read
+from rewind.client.beginning import Beginning, Steps, begin, subscription_read
 from rewind.client.decide import decide
 from rewind.client.follow import Delivery
 from rewind.client.names import CursorInfo, ask_cursor, cursor_pages, name_pages, stream_pages
@@ -385,8 +385,8 @@ class Client:
             since=since,
             cursor=cursor,
         )
-        delivery, place = Delivery(read), Place(read.after, self._requests.store(store_id))
-        steps = begin(self._requests, read, place, after is NOW, cursor)
+        delivery, given = Delivery(read), Beginning(read.after, self._requests.store(store_id))
+        steps = begin(self._requests, read, given, after is NOW, cursor)
         delivery.begin(*self._play(steps))
         subscription = Subscription(self._transport.follow(delivery), delivery)
         self._subscriptions.add(subscription)

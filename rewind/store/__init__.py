@@ -42,7 +42,7 @@ from rewind.events import (
 )
 from rewind.query import QueryItem
 from rewind.store.conditions import CONDITION_SEEKS_MAX, RecentEvents
-from rewind.store.cursors import MARK, Cursor, decode_place, lagging, mark_of
+from rewind.store.cursors import MARK, Cursor, decode_cursor, lagging, mark_of
 from rewind.store.plan import Facts, Plan, plan
 from rewind.store.reading import number_of, read_page
 from rewind.store.space import RecentFreeBytes, refusal_if_full
@@ -251,15 +251,15 @@ class Store:
             backend.appends(append_ids) if append_ids else {},
             backend.positions(ids) if ids else {},
             self._stored,
-            self._places_of(cursors) if cursors else {},
+            self._positions_of(cursors) if cursors else {},
             self._first_match,
         )
 
-    def _places_of(self, cursors: set[str]) -> dict[str, int]:
+    def _positions_of(self, cursors: set[str]) -> dict[str, int]:
         """The position of each of these cursors that exists."""
         marks = self.backend.marks([mark_of(name) for name in cursors])
-        places = {mark.removeprefix(MARK): value for mark, value in marks.items()}
-        return {name: decode_place(name, value)[0] for name, value in places.items()}
+        values = {mark.removeprefix(MARK): value for mark, value in marks.items()}
+        return {name: decode_cursor(name, value)[0] for name, value in values.items()}
 
     def _first_match(self, items: Sequence[QueryItem], after: int) -> Found:
         """The first event behind a position that matches, up to the head."""
@@ -399,15 +399,15 @@ class Store:
         """A page of cursors by name, and whether it is the last. It may end early, see cursors.py."""
         marks = self.backend.marks_from(mark_of(prefix), mark_of(after), limit + 1)
         names = [(mark.removeprefix(MARK), value) for mark, value in marks[:limit]]
-        places = [(name, *decode_place(name, value)) for name, value in names]
-        cursors, whole = lagging(places, self.head, self._clock(), self._recorded_at_ns)
+        rows = [(name, *decode_cursor(name, value)) for name, value in names]
+        cursors, whole = lagging(rows, self.head, self._clock(), self._recorded_at_ns)
         return cursors, whole and len(marks) <= limit
 
     def cursor(self, name: str) -> Cursor:
         """One cursor, whether it exists or not."""
         value = self.backend.marks([mark_of(name)]).get(mark_of(name))
-        place = (0, 0) if value is None else decode_place(name, value)
-        cursors, _ = lagging([(name, *place)], self.head, self._clock(), self._recorded_at_ns)
+        at = (0, 0) if value is None else decode_cursor(name, value)
+        cursors, _ = lagging([(name, *at)], self.head, self._clock(), self._recorded_at_ns)
         return cursors[0]
 
     def _recorded_at_ns(self, position: int) -> int:

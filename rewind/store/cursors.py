@@ -46,31 +46,33 @@ def mark_of(name: str) -> str:
     return MARK + name
 
 
-def encode_place(position: int, updated_at_ns: int) -> bytes:
-    """A cursor's place as its mark holds it."""
+def encode_cursor(position: int, updated_at_ns: int) -> bytes:
+    """What the mark of a cursor holds."""
     return _encode((position, updated_at_ns))
 
 
 def marks_of(moved: Mapping[str, int | None], now_ns: int) -> dict[str, bytes | None]:
     """The marks of cursors that were moved to these positions, None where they were deleted."""
     return {
-        mark_of(name): None if position is None else encode_place(position, now_ns)
+        mark_of(name): None if position is None else encode_cursor(position, now_ns)
         for name, position in moved.items()
     }
 
 
-def decode_place(name: str, value: bytes) -> tuple[int, int]:
+def decode_cursor(name: str, value: bytes) -> tuple[int, int]:
     """Position and time of the last change. Raises ``StoreDamaged``."""
     try:
         return _decode(value)
     except msgspec.MsgspecError as error:
-        raise StoreDamaged(f"the mark of cursor {quoted(name)} is no place: {error}") from error
+        raise StoreDamaged(
+            f"the mark of cursor {quoted(name)} holds no position: {error}"
+        ) from error
 
 
 def moves(name: str, advance: Advance, at: int | None, head: int, beside_events: bool) -> bool:
     """Whether this changes the cursor, which is at ``at``, or does not exist.
 
-    ``head``: the head before the append. Raises ``CursorMoved``, and ``BadRequest`` for a place beyond
+    ``head``: the head before the append. Raises ``CursorMoved``, and ``BadRequest`` for a position beyond
     the head. Putting a cursor at 0 that does not exist makes it: its consumer has begun.
     """
     actual = at or 0
@@ -99,18 +101,18 @@ def _refused(name: str, advance: Advance, actual: int, why: str) -> CursorMoved:
 
 
 def lagging(
-    places: Iterable[tuple[str, int, int]],
+    rows: Iterable[tuple[str, int, int]],
     head: int,
     now_ns: int,
     recorded_at_ns: Callable[[int], int],
 ) -> tuple[list[Cursor], bool]:
-    """Cursors at these places (name, position, time of the last change), and whether that is all of them.
+    """The cursors of these rows (name, position, time of the last change), and whether that is all of them.
 
     At most LAGS_MAX events are asked for their time, each once; then it ends early.
     """
     cursors: list[Cursor] = []
     times: dict[int, int] = {}
-    for name, position, updated_at_ns in places:
+    for name, position, updated_at_ns in rows:
         lag_ns = 0
         if position < head:
             if position not in times:

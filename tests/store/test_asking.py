@@ -9,7 +9,7 @@ from rewind.backends.contract import Commit
 from rewind.errors import StoreDamaged
 from rewind.events import Appended, own_id
 from rewind.store import Cursor, Store
-from rewind.store.cursors import LAGS_MAX, encode_place, mark_of
+from rewind.store.cursors import LAGS_MAX, encode_cursor, mark_of
 from rewind.wire.native import Read
 
 
@@ -48,7 +48,7 @@ def test_an_unknown_append_id_finds_nothing() -> None:
 def with_cursors(places: dict[str, tuple[int, int]], count: int = 5) -> Store:
     """A store of events at 1,000 ns, 1,010 ns ... and cursors at these places; asked at 2,000 ns."""
     backend = filled(count).backend
-    marks = {mark_of(name): encode_place(*place) for name, place in places.items()}
+    marks = {mark_of(name): encode_cursor(*place) for name, place in places.items()}
     last = backend.last()
     backend.commit(Commit(last.number + 1, last.position, [], marks=marks))
     return Store(backend, clock=lambda: 2_000)
