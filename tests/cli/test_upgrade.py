@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from conftest import DURABLE
 from golden_stores import STORES
 from shell import events, fail, run, succeed
 from test_terminal import on_terminal
@@ -17,7 +18,7 @@ from rewind.testing import Daemon
 pytest_plugins = "cli_fixtures"
 
 
-@pytest.fixture(params=["sqlite", "log"])
+@pytest.fixture(params=DURABLE)
 def old(store: str, request: pytest.FixtureRequest) -> str:
     """A store of the first format."""
     shutil.copytree(STORES / request.param, store)
