@@ -30,11 +30,17 @@ def category_of(stream: str) -> str:
     return stream[:dash] if dash > 0 else stream
 
 
-_KINDS = ("types", "tags", "categories", "streams")
+#: The kinds of names that a store lists. Streams have a list of their own.
+NAME_KINDS = ("type", "tag", "category")
+
+_FIELDS = ("types", "tags", "categories", "streams")
 
 
 class EmptyItem(BadRequest, ValueError):
-    """A query item has no names. While a message is decoded, a ``ValueError`` is told the place of the item."""
+    """A query item has no names.
+
+    It is a ``ValueError`` as well, to which msgspec adds where in the message the item stands.
+    """
 
 
 class QueryItem(
@@ -64,7 +70,7 @@ class QueryItem(
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        for name in _KINDS:
+        for name in _FIELDS:
             given = getattr(self, name)
             # One name is the usual case on the wire, where every append with a condition has it.
             if given == () or (type(given) is tuple and len(given) == 1 and type(given[0]) is str):

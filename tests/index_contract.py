@@ -15,11 +15,10 @@ import pytest
 from contract import MANY, BackendFixtures, Kind, Scribe, read_all
 
 from rewind.backends import Backend, Commit
-from rewind.backends.contract import NAME_KINDS
 from rewind.backends.memory import MemoryBackend
 from rewind.errors import Behind
 from rewind.events import decode_event, own_id_prefix
-from rewind.query import QueryItem, category_of, matcher
+from rewind.query import NAME_KINDS, QueryItem, category_of, matcher
 
 # Streams have no control characters; types and tags of an older release may have any.
 STREAMS = ["order-1", "order-2", "order", "-x", "ä-東京", "a", "é-1", "s" * 255]

@@ -79,9 +79,9 @@ ROOMS = (
             "opening.py": "errors contract.py upgrade.py directory.py",
             "memory.py": "errors query events contract.py matching.py verify.py",
             "sqlite/connection.py": "errors directory.py sqlite3",
-            "sqlite/tables.py": "query events contract.py",
+            "sqlite/tables.py": "query events",
             "sqlite/places.py": "errors matching.py sqlite/connection.py sqlite/tables.py",
-            "sqlite/upgrade.py": "errors query contract.py upgrade.py sqlite/connection.py sqlite/tables.py",
+            "sqlite/upgrade.py": "errors query upgrade.py sqlite/connection.py sqlite/tables.py",
             "sqlite/keys.py": "errors keys.py directory.py sqlite/connection.py",
             "sqlite/backend.py": "errors query events contract.py matching.py upgrade.py directory.py verify.py "
             "sqlite/connection.py sqlite/tables.py sqlite/places.py sqlite/upgrade.py",

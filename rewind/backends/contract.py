@@ -26,9 +26,6 @@ from rewind.query import QueryItem
 AppendId = tuple[bytes, int, int]
 AppendIds = Sequence[AppendId]
 
-#: The kinds of names that a backend lists.
-NAME_KINDS = ("type", "tag", "category")
-
 SEEKS_MAX = 4_096  # A query looks at so many places of the index in a few milliseconds.
 
 
@@ -215,7 +212,7 @@ class Backend(Protocol):
 
     @abstractmethod
     def names(self, kind: str, prefix: str, after: str | None, limit: int) -> list[tuple[str, int]]:
-        """Types, tags or categories, by ``kind`` (see ``NAME_KINDS``), that begin with ``prefix`` and are
+        """Types, tags or categories, by ``kind`` (``NAME_KINDS`` of query.py), that begin with ``prefix`` and are
         greater than ``after``, each with the last position that has it.
 
         At most ``limit``, in the order of their UTF-8. A type may be empty: None, and not an empty text,

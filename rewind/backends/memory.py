@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from rewind.backends.contract import (
-    NAME_KINDS,
     SEEKS_MAX,
     AppendId,
     Backend,
@@ -27,7 +26,7 @@ from rewind.backends.matching import PositionList, Walk, find
 from rewind.backends.verify import check_records
 from rewind.errors import Behind
 from rewind.events import Event, own_id_prefix
-from rewind.query import QueryItem, category_of
+from rewind.query import NAME_KINDS, QueryItem, category_of
 
 
 class MemoryBackend(Backend):

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 import msgspec
 
-from rewind.backends.contract import NAME_KINDS, Backend
+from rewind.backends.contract import Backend
 from rewind.errors import StoreDamaged
 from rewind.events import Event, decode_event, own_id_position, own_id_prefix
-from rewind.query import QueryItem, category_of
+from rewind.query import NAME_KINDS, QueryItem, category_of
 
 #: Kind of name, name -> the positions of its events in a page, in order.
 Positions = dict[tuple[str, str], list[int]]

@@ -50,7 +50,7 @@ from rewind.errors import (
     without_traceback,
 )
 from rewind.events import INT_MAX, Append
-from rewind.query import QueryItem
+from rewind.query import NAME_KINDS, QueryItem
 
 REQUEST_ID_BYTES_MAX = 64  # a UUID and a counter fit, both as text
 REQUEST_BYTES_MAX = 16 * 1024 * 1024  # a commit of as much takes well below a second
@@ -83,9 +83,6 @@ LIMITS = {
     "parked_reads_each": WAITING_READS_EACH_MAX,
 }
 """What INFO says under ``limits``; ``event_bytes`` follows ``--max-event-bytes``."""
-
-#: Kinds of names that NAMES lists.
-NAME_KINDS = ("type", "tag", "category")
 
 encode = msgspec.msgpack.Encoder().encode
 

@@ -13,9 +13,8 @@ from golden_stores import STORES, commits
 from index_contract import items_of
 
 from rewind.backends import open_backend
-from rewind.backends.contract import NAME_KINDS
 from rewind.events import Append, AppendEvent, decode_event
-from rewind.query import QueryItem, category_of, matcher
+from rewind.query import NAME_KINDS, QueryItem, category_of, matcher
 from rewind.store import Store
 
 

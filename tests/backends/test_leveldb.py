@@ -15,10 +15,9 @@ from golden_stores import STORES
 from index_contract import items_of, positions_of
 
 from rewind.backends import Backend, open_backend
-from rewind.backends.contract import NAME_KINDS
 from rewind.errors import StoreDamaged, StoreFailed
 from rewind.events import decode_event
-from rewind.query import category_of
+from rewind.query import NAME_KINDS, category_of
 
 pytest.importorskip("plyvel", reason="plyvel is not installed here")
 

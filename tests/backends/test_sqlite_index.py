@@ -19,14 +19,13 @@ from golden_stores import STORES
 from index_contract import positions_of
 
 from rewind.backends import Backend, Commit, open_backend
-from rewind.backends.contract import NAME_KINDS
 from rewind.backends.directory import Directory
 from rewind.backends.sqlite import tables, upgrade
 from rewind.backends.sqlite.backend import SQLiteBackend
 from rewind.backends.sqlite.connection import Database
 from rewind.errors import StoreDamaged, StoreFailed
 from rewind.events import AppendEvent, decode_event, make_record, own_id, own_id_prefix
-from rewind.query import QueryItem, category_of
+from rewind.query import NAME_KINDS, QueryItem, category_of
 
 
 @pytest.fixture

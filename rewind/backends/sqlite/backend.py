@@ -30,7 +30,6 @@ from typing import Any
 from zlib import crc32
 
 from rewind.backends.contract import (
-    NAME_KINDS,
     SEEKS_MAX,
     AppendId,
     Backend,
@@ -56,7 +55,7 @@ from rewind.backends.upgrade import Progress
 from rewind.backends.verify import check_records
 from rewind.errors import Behind, StoreDamaged
 from rewind.events import Record, decode_event, decode_key, decode_names, own_id_prefix
-from rewind.query import Matches, QueryItem, matcher
+from rewind.query import NAME_KINDS, Matches, QueryItem, matcher
 
 CHECKPOINT_PAGES = WAL_FILE_BYTES // PAGE_BYTES  # The -wal file is cut back to so many.
 COMMIT_PAGES = 8  # whatever is in it: the last page of a table, and of each of its indexes

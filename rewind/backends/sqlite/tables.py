@@ -12,9 +12,8 @@ from zlib import crc32
 
 import msgspec
 
-from rewind.backends.contract import NAME_KINDS
 from rewind.events import Event, Record
-from rewind.query import category_of
+from rewind.query import NAME_KINDS, category_of
 
 FORMAT = 2
 

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import msgspec
 
-from rewind.backends.contract import NAME_KINDS
 from rewind.backends.sqlite import tables
 from rewind.backends.sqlite.connection import Database
 from rewind.backends.upgrade import Progress
 from rewind.errors import StoreDamaged
-from rewind.query import category_of
+from rewind.query import NAME_KINDS, category_of
 
 STEP_EVENTS = 10_000  # They and their names are in memory at a time, some 10 MB.
 
