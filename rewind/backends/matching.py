@@ -124,8 +124,9 @@ class Walk:
                 self._found_by = items[index]
                 yield sign * place
             if seeks.count >= self._seeks_max:
-                # Only the place of an item that does not know yet whether it matches is left out.
-                self.reached = sign * (place - unknown)
+                # The place of an item that does not know yet whether it matches is left out, unless
+                # another item has found it.
+                self.reached = sign * max(place - unknown, last)
                 return
             next_place = place if unknown else place + 1
             heapreplace(heap, (*items[index].seek(next_place), index))

@@ -86,6 +86,10 @@ def walk_page_by_page(
         found = find(Walk(items, lists.open, after, until, back, seeks_max), limit)
         positions += found.positions
         assert after < found.reached <= until, "a walk gets on"
+        assert all(
+            position >= found.reached if back else position <= found.reached
+            for position in found.positions
+        )
         if back:
             until = found.reached - 1
         else:
@@ -189,6 +193,16 @@ def test_an_item_that_finds_nothing_does_not_hold_the_others_up() -> None:
     found = find(Walk([never, always], lists.open, 0, len(events), False, 1_000), 10_000)
     assert found.positions == list(range(2, found.reached + 1, 2))
     assert found.reached > 200
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_a_walk_that_ends_early_has_reached_what_it_found(back: bool) -> None:
+    events: list[Event] = [("a-1", "x", ("p",)), ("a-1", "y", ("q",))] * 100
+    items = [QueryItem(types=["x"], tags=["q"]), QueryItem(categories=["a"])]
+    for seeks_max in range(1, 400):  # The first item has given up where the second one finds.
+        lists = Lists(events)
+        positions, reached = find(Walk(items, lists.open, 0, 200, back, seeks_max), 10_000)
+        assert positions == list(range(200, reached - 1, -1) if back else range(1, reached + 1))
 
 
 @pytest.mark.parametrize("back", [False, True])
