@@ -176,10 +176,10 @@ class Append(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, 
 class Appended(msgspec.Struct, frozen=True):
     """The answer to an append.
 
-    ``first``, ``last``: positions, 0 without events. ``id_bytes``: the events' ids, 16 bytes each, if Rewind made
-    them, else empty; ``ids`` are the same as UUIDs.
-    ``versions``: stream -> its version after the append. ``duplicate``: the append was known
-    and this is its first answer again. ``durability``: ``fsync`` or ``memory``.
+    ``first``, ``last``: positions, 0 without events. ``id_bytes``: the events' ids, 16 bytes each, if
+    Rewind made them, else empty; ``ids`` are the same as UUIDs. ``versions``: stream -> its version after
+    the append. ``duplicate``: the append was known and this is its first answer again. ``durability``:
+    ``fsync`` or ``memory``.
     """
 
     first: int

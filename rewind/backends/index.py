@@ -9,8 +9,8 @@
     m <name>                     -> bytes             a mark
     t, g, k                                           types, tags and categories: postings.py
 
-Integers are 8 bytes, big-endian. The address of a block is whatever bytes its backend finds it by. The index holds no records and
-decides nothing. Next: block_backend.py, which reads through it.
+Integers are 8 bytes, big-endian. The address of a block is whatever bytes its backend finds it by. The
+index holds no records and decides nothing. Next: block_backend.py, which reads through it.
 """
 
 from __future__ import annotations

@@ -73,9 +73,8 @@ class Waiting:
         self._head = 0  # Every event up to here was looked at for the reads that are here.
         self._each: Counter[bytes] = Counter()  # By peer; whose is 0 is not in it.
         self._deadlines = _Due()
-        self._positions = (
-            _Due()
-        )  # A read has a turn when the head is there, whatever the events are.
+        # A read has a turn when the head gets there, whatever the events are.
+        self._positions = _Due()
         self._by_key: dict[str, dict[str, dict[int, _Filed]]] = {
             kind: {} for kind in ("stream", "tag", "type", "category", "prefix")
         }

@@ -26,13 +26,9 @@ from rewind.query import Matches, QueryItem, category_of, matcher
 from rewind.wire.native import READ_BYTES_DEFAULT, READ_LIMIT_MAX, Read
 from rewind.wire.replies import ReadAnswer
 
-EXAMINED_MAX = (
-    1_024  # a page that is sifted looks at no more events than one that is not would have
-)
+EXAMINED_MAX = 1_024  # a page that is sifted looks at as many events as one that is not has
 EXAMINED_BYTES_MAX = 1024 * 1024  # the same bound where events are large, which is a page's size
-PREFIX_NAMES_MAX = (
-    64  # To walk through the lists of as many names takes less than a page of records.
-)
+PREFIX_NAMES_MAX = 64  # a walk through so many lists takes less than a page of records
 
 
 def read_page(backend: Backend, read: Read, head: int, version: int | None) -> ReadAnswer:

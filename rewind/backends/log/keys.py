@@ -12,9 +12,9 @@ from pathlib import Path
 from rewind.backends.keys import Entry, KeyValues
 from rewind.errors import StoreDamaged, StoreError, StoreFailed, StoreNotPermitted
 
-Entries = Sequence[Entry]
 # --- engines of the index ---
 
+Entries = Sequence[Entry]
 Write = Callable[[Entries], None]
 Close = Callable[[], None]
 
