@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import msgspec
 import pytest
@@ -137,8 +138,10 @@ def test_a_foreign_path_is_exit_65_and_left_as_it_was(tmp_path: Path) -> None:
 def test_another_scheme_or_a_newer_format_is_exit_65(store: str) -> None:
     fill(f"sqlite:{store}", "s", NewEvent("t"))
     assert_failed(65, "scheme 'sqlite', not 'log'", start("--store", f"log:{store}"))
-    identity = Path(store) / "rewind.json"
-    identity.write_text(json.dumps({**json.loads(identity.read_text()), "format": 99, "crc": None}))
+    file = Path(store) / "rewind.json"
+    identity = {**json.loads(file.read_text()), "format": 99}
+    covered = f"{identity['scheme']} 99 {identity['store_id']}"
+    file.write_text(json.dumps({**identity, "crc": crc32(covered.encode())}))
     assert_failed(65, "format 99, newer", start("--store", store))
 
 
