@@ -73,8 +73,7 @@ class Delivery:
     @property
     def unfiltered(self) -> bool:
         """Whether every event of the store is to be delivered that comes from now on."""
-        read = self._read
-        return not (self.by_version or read.filtered or read.query or read.since is not None)
+        return self._read.unfiltered
 
     def __bool__(self) -> bool:
         return bool(self._events)

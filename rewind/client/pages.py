@@ -243,8 +243,7 @@ def query_of_read(read: Read) -> Query:
         return Query(*read.query)
     if not (read.types or read.tags or read.stream):
         return Query.all()
-    streams = () if read.stream is None else (read.stream,)
-    return Query(QueryItem(types=read.types, tags=read.tags, streams=streams))
+    return Query(read.item())
 
 
 def newest_of(said: ReadBody, by_version: bool) -> int:

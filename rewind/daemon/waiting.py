@@ -98,7 +98,7 @@ class Waiting:
         self._number += 1
         number, read = self._number, waiting.read
         position = None if read.stream is not None else read.until
-        if _is_plain(read):
+        if read.unfiltered:
             filed = _Filed(waiting, (), True)
             position = (
                 waiting.after + 1 if read.until is None else min(waiting.after + 1, read.until)
@@ -121,7 +121,7 @@ class Waiting:
             keys = [key for keys, _ in by_items for key in keys]
             return list(dict.fromkeys(keys)), read.since is None and all(by for _, by in by_items)
         if read.stream is not None or read.tags or read.types:
-            keys, by_key = self._keys_of_item(_item_of(read))
+            keys, by_key = self._keys_of_item(read.item())
             return keys, by_key and not read.prefix and read.since is None
         return [("prefix", read.prefix or "")], read.since is None
 
@@ -225,27 +225,11 @@ class Waiting:
         return waiting
 
 
-def _is_plain(read: Read) -> bool:
-    """Whether every event matches that comes."""
-    return (
-        read.query is None
-        and read.stream is None
-        and read.since is None
-        and not (read.prefix or read.types or read.tags)
-    )
-
-
-def _item_of(read: Read) -> QueryItem:
-    """What a read without a query asks for, its prefix aside."""
-    streams = () if read.stream is None else (read.stream,)
-    return QueryItem(types=read.types, tags=read.tags, streams=streams)
-
-
 def _matches(read: Read) -> Callable[[Event], bool]:
     """A function that tells whether an event is what the read asks for, its range aside."""
     items = read.query
     if items is None and (read.stream is not None or read.types or read.tags):
-        items = (_item_of(read),)
+        items = (read.item(),)
     named, prefix, since_ns = matcher(items), read.prefix or "", read.since or 0
 
     def matches(event: Event) -> bool:

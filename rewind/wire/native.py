@@ -115,8 +115,19 @@ class Read(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
 
     @property
     def filtered(self) -> bool:
-        """Whether the read has a filter beside its range; a query is none."""
+        """Whether it has a filter other than a query, a stream and a time."""
         return bool(self.types or self.tags or self.prefix)
+
+    @property
+    def unfiltered(self) -> bool:
+        """Whether it asks for every event in its range of positions."""
+        in_all = self.stream is None and self.query is None and self.since is None
+        return in_all and not self.filtered
+
+    def item(self) -> QueryItem:
+        """What its stream, types and tags, of which it has some, ask for in a query."""
+        streams = () if self.stream is None else (self.stream,)
+        return QueryItem(types=self.types, tags=self.tags, streams=streams)
 
 
 class Streams(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -114,7 +114,6 @@ APPEND_IDS = (
 
 # The rows come in the order of the positions, which are a JSON array; those without an event are left out.
 AT = "SELECT position, crc, record FROM json_each(?) CROSS JOIN events ON position = value"
-ONE = "SELECT crc, record FROM events WHERE position = ?"
 IN_STREAM = (
     "SELECT position FROM events WHERE stream = ? AND version >= ? AND version <= ?"
     " ORDER BY version"
