@@ -1,9 +1,12 @@
 """What waits to be answered: a queue for each connection, and reads that wait for events.
 
-Requests of one connection take effect in the order sent. So whatever comes behind a read that has
-not had its turn queues behind it, appends too; a connection without a queue has its appends
-committed as they arrive. The connections with a queue take turns, a bounded piece of work each, and
-only while their reader takes what it is sent. A READ with ``wait_ms`` that finds nothing is kept
+Requests of one connection take effect in the order sent, and are answered in that order. So whatever
+comes behind a read that has not had its turn queues behind it. Appends do not wait there for READs:
+they go past them into the batch, so that a connection which reads and appends in turn, as an asyncio
+client for a hundred callers does, has many appends in a commit. Such a READ is answered as of the head
+in front of the append, and the append's reply takes its place in the queue. Behind anything else an
+append waits for its turn, and is then carried into the next batch. The connections with a queue take
+turns, a bounded piece of work each, and only while their reader takes what it is sent. A READ with ``wait_ms`` that finds nothing is kept
 aside until a commit has brought it something, or its time is up (waiting.py). Each connection has a share of
 the places for these. When places are short, the reads whose connection has ended are answered: should
 somebody be there after all, an early answer does no harm, and otherwise ZeroMQ says that nobody is.
@@ -17,7 +20,8 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Protocol
 
 import msgspec
@@ -27,7 +31,7 @@ from rewind.answers import About
 from rewind.daemon.notices import Notices
 from rewind.daemon.waiting import Waiting, WaitingRead
 from rewind.errors import Overloaded, RequestError, ShuttingDown, StoreDamaged
-from rewind.events import Append, Record
+from rewind.events import Append, Appended, Record
 from rewind.store import Store
 from rewind.wire import native, old, replies
 from rewind.wire.envelope import GOREWIND, Request
@@ -73,13 +77,62 @@ class GorewindAnswer(msgspec.Struct):
     until: int
 
 
+class PageRead(msgspec.Struct):
+    """A READ of a range that does not wait. ``head``: as of which it is answered; None: as the store is."""
+
+    request: Request
+    head: int | None = None
+
+
+class Passed(msgspec.Struct):
+    """An append that went past READs, where its ``reply`` has its place."""
+
+    request: Request
+    reply: list[bytes] = []
+
+
+Entry = Request | PageRead | Passed | WaitingRead | GorewindAnswer
+
+
 class Queue:
     """What one connection asked for and has not got yet, each with its size in bytes."""
 
     def __init__(self) -> None:
-        self.entries: deque[tuple[Request | WaitingRead | GorewindAnswer, int]] = deque()
+        self.entries: deque[tuple[Entry, int]] = deque()
         self.size = 0
         self.connection: int | None = None  # It is known once a read that may wait has come.
+        self.obstacles = 0  # So many entries let no append past.
+        self.unbound: deque[PageRead] = deque()  # No append has gone past these.
+
+    def add(self, entry: Entry, size: int) -> None:
+        """Put an entry at the end."""
+        self.entries.append((entry, size))
+        self.size += size
+        if isinstance(entry, PageRead):
+            self.unbound.append(entry)
+        elif not isinstance(entry, Passed):
+            self.obstacles += 1
+
+    def put_in_front(self, entry: WaitingRead | GorewindAnswer) -> None:
+        """Put an entry back in front of the others."""
+        self.entries.appendleft((entry, 0))
+        self.obstacles += 1
+
+    def take(self) -> Entry:
+        """Take the first entry out."""
+        entry, size = self.entries.popleft()
+        self.size -= size
+        if not isinstance(entry, PageRead | Passed):
+            self.obstacles -= 1
+        elif self.unbound and self.unbound[0] is entry:
+            self.unbound.popleft()
+        return entry
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self.entries.clear()
+        self.unbound.clear()
+        self.size = self.obstacles = 0
 
 
 class Reads:
@@ -114,6 +167,8 @@ class Reads:
         self.queues: dict[bytes, Queue] = {}
         self._rotation: deque[bytes] = deque()
         self._carried: list[Request] = []
+        # By an append's place in the batch: the READs that it went past, and where its reply goes.
+        self._past: dict[int, tuple[list[PageRead], Passed]] = {}
         self._waiting = Waiting()
         self._departed_s = -math.inf
         self._ending = False
@@ -133,9 +188,45 @@ class Reads:
             refusal = Overloaded(f"{len(queue.entries)} requests of this connection wait already")
             self._refuse(request, refusal)
             return
-        queue.entries.append((request, size))
-        queue.size += size
+        body = request.body
+        ranged = isinstance(body, Read) and not body.wait_ms and body.id is body.append_id is None
+        queue.add(PageRead(request) if ranged else request, size)
         queue.connection = connection or queue.connection
+
+    def lets_past(self, request: Request, place: int) -> bool:
+        """Whether an append may go into the batch, at this place of it, before what its connection has
+        asked for is answered. If so, ``answer_batch`` must follow."""
+        queue = self.queues.get(request.peer)
+        if queue is None or not queue.entries:
+            return True
+        if queue.obstacles or len(queue.entries) >= QUEUED_MAX:
+            return False
+        passed = Passed(request)
+        self._past[place] = (list(queue.unbound), passed)
+        queue.unbound.clear()
+        queue.add(passed, 0)
+        return True
+
+    def committed(
+        self, batch: Sequence[Request], outcomes: Iterable[Appended | RequestError], head: int
+    ) -> None:
+        """A batch was committed. ``head``: as it was before. ``reply`` follows for each of its requests."""
+        if not self._past:
+            return
+        results = iter(outcomes)
+        for place, request in enumerate(batch):
+            for read in self._past[place][0] if place in self._past else ():
+                read.head = head
+            for outcome in islice(results, len(answers.appends_in([request]))):
+                if isinstance(outcome, Appended) and not outcome.duplicate:
+                    head = max(head, outcome.last)
+
+    def reply(self, place: int, message: list[bytes]) -> None:
+        """Reply to the request at this place of a batch, when it is its turn."""
+        if place in self._past:
+            self._past.pop(place)[1].reply = message
+        else:
+            self._send(message)
 
     def take_carried(self) -> list[Request]:
         """The appends whose turn has come: the first of the next batch."""
@@ -202,14 +293,18 @@ class Reads:
 
     def _serve_one(self, queue: Queue) -> bool:
         """Give the first entry of a queue its turn; True if it is an append, which is carried."""
-        entry, size = queue.entries.popleft()
-        queue.size -= size
+        entry = queue.take()
         if isinstance(entry, Request) and isinstance(entry.body, _APPENDS):
             self._carried.append(entry)
             return True
         request = entry if isinstance(entry, Request) else entry.request
         try:
-            if isinstance(entry, GorewindAnswer):
+            if isinstance(entry, PageRead):
+                page = self._store.read(request.body, entry.head)
+                self._send(replies.encode_read(request, page))
+            elif isinstance(entry, Passed):
+                self._send(entry.reply)
+            elif isinstance(entry, GorewindAnswer):
                 self._send_piece(queue, entry)
             elif isinstance(entry, WaitingRead):
                 self._read(request, entry.further(), entry.deadline_s, entry.connection)
@@ -245,8 +340,7 @@ class Reads:
         """Drop what a peer that is gone, or does not read, has in its queue, and its waiting reads."""
         queue = self.queues.get(peer)
         if queue is not None:
-            queue.entries.clear()
-            queue.size = 0
+            queue.clear()
         if self._waiting.count_of(peer):
             self._waiting.take_where(lambda waiting: waiting.request.peer == peer)
 
@@ -300,7 +394,7 @@ class Reads:
 
     def _put_in_front(self, waiting: WaitingRead) -> None:
         """Queue a read again, in front of what its connection asked for later."""
-        self._queue_of(waiting.request.peer).entries.appendleft((waiting, 0))
+        self._queue_of(waiting.request.peer).put_in_front(waiting)
 
     # gorewind's answers of many messages
 
@@ -327,7 +421,7 @@ class Reads:
             if not self._peers.ready(request.peer):
                 break
         if answer.after < answer.until:
-            queue.entries.appendleft((answer, 0))
+            queue.put_in_front(answer)
         else:
             self._send(old.encode_end(request.route))
 
@@ -343,7 +437,10 @@ class Reads:
         """Answer what has not had its turn with ``shutting_down``."""
         for queue in self.queues.values():
             while queue.entries:  # sending to a peer that is gone empties its queue
-                entry, _ = queue.entries.popleft()
+                entry = queue.take()
+                if isinstance(entry, Passed):
+                    self._send(entry.reply)
+                    continue
                 request = entry if isinstance(entry, Request) else entry.request
                 refusal = ShuttingDown("the daemon is stopping")
                 self._refuse(request, refusal)

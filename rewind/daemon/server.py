@@ -1,7 +1,7 @@
 """The sockets and the turn. One thread, one straight line, over and over:
 
     drain what has arrived -> decode -> plan -> one durable commit -> replies in order of arrival
-    -> feeds -> what the store has left to do -> half a millisecond of reads, round robin
+    -> feeds -> what the store has left to do -> as much time for reads as all that took, round robin
 
 The appends of a turn are a batch. While it syncs, the next one gathers in ZeroMQ: that is all there
 is to sharing a sync, without a delay to tune. The poll's time-out (waiting reads, heartbeats,
@@ -52,7 +52,8 @@ PART_BYTES = 1_024  # an append in a message of several counts this much besides
 DROPPED_FRAMES_MAX = 10_000  # a turn drops so many frames that nobody wants, in 10 ms
 RECEIVED_MESSAGES_MAX = 1_000  # ZeroMQ holds so many requests of a peer, then TCP pushes back
 SUBSCRIPTION_BYTES_MAX = 1_024  # a topic is a stream's name; a longer one drops its connection
-READS_S = 0.0005  # reads may take so much of a turn, and finish the one begun: appends wait
+# Reads may take as long as the batch of their turn took, within these bounds, and finish the one begun.
+READS_S_MIN, READS_S_MAX = 0.0005, 0.003
 FINISH_S = 1.0  # when asked to stop, what was received is committed and answered within it
 LINGER_MS = 1_000  # ZeroMQ has so long to send the last replies
 
@@ -209,13 +210,18 @@ class Server:
         self._feeds.publish(records, time.monotonic())
         self._store.settle()
         self._reads.wake(records)
-        self._reads.serve(time.monotonic() + READS_S)
+        self._reads.serve(self._reads_until_s())
         self._feeds.heartbeat(self._store.head, time.monotonic())
 
     def _poll(self, timeout_ms: int | None) -> list[tuple[Any, int]]:
         arrived = self._poller.poll(timeout_ms)
         self._turn_begun_s = time.monotonic()
         return arrived
+
+    def _reads_until_s(self) -> float:
+        """Until when reads may be served in this turn."""
+        now_s = time.monotonic()
+        return now_s + min(max(now_s - self._turn_begun_s, READS_S_MIN), READS_S_MAX)
 
     def _between_turns(self, now_s: float) -> None:
         """Say what there is to say, and do what signals have asked for."""
@@ -259,7 +265,6 @@ class Server:
             if self._dropping:
                 return batch
         event_bytes_max, store_id = self._settings.max_event_bytes, self._store.id.bytes
-        queues = self._reads.queues
         count = sum(map(_append_count, batch))
         size = 0
         while count < BATCH_APPENDS_MAX and size < BATCH_BYTES_MAX:
@@ -277,12 +282,16 @@ class Server:
             request_bytes = sum(map(len, frames))
             if appends > 1 and isinstance(body, Appends):
                 request_bytes += PART_BYTES * (len(body.parts) - 1)
-            if not isinstance(body, BATCHED) or peer in queues or self._peers.saturated(peer):
+            if (
+                isinstance(body, BATCHED)
+                and not self._peers.saturated(peer)
+                and self._reads.lets_past(request, len(batch))
+            ):
+                batch.append(request)
+            else:
                 may_wait = isinstance(body, Read) and body.wait_ms
                 connection = self._connections.of(last, "incoming") if may_wait else None
                 self._reads.enqueue(request, request_bytes, connection)
-            else:
-                batch.append(request)
             count += appends
             size += request_bytes
         return batch
@@ -294,14 +303,14 @@ class Server:
         """
         if not batch:
             return []
-        appends = appends_in(batch)
+        appends, head = appends_in(batch), self._store.head
         outcomes, records = self._store.append(appends) if appends else ([], [])
         if self._debug:
             self._note_refusals(batch, iter(outcomes))
+        self._reads.committed(batch, outcomes, head)
         results = iter(outcomes)
-        for request in batch:
-            if not self._peers.send(answer_appends(request, results)):
-                self._reads.forget(request.peer)
+        for place, request in enumerate(batch):
+            self._reads.reply(place, answer_appends(request, results))
         return records
 
     def _note_refusals(

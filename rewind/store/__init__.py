@@ -297,18 +297,30 @@ class Store:
 
     # Reading
 
-    def read(self, read: Read) -> ReadAnswer:
+    def read(self, read: Read, head: int | None = None) -> ReadAnswer:
         """One bounded page. Raises ``StoreDamaged``, and ``UnknownEvent`` for an id nobody has.
 
-        Damage is that read's alone: ``refusal`` is what to answer.
+        ``head``: as of which a range is read, when the store was there; None: as it is now. Damage is
+        that read's alone: ``refusal`` is what to answer.
         """
         if read.id is not None:
             chunk = join_records([self.record_of(read.id)])
             return ReadAnswer(1, chunk, self.head, self.head, True, True, None)
         if read.append_id is not None:
             return self._read_append(read.append_id)
-        version = None if read.stream is None else self.version(read.stream)
-        return read_page(self.backend, read, self.head, version)
+        head = self.head if head is None else head
+        version = None if read.stream is None else self._version_at(read.stream, head)
+        return read_page(self.backend, read, head, version)
+
+    def _version_at(self, stream: str, head: int) -> int:
+        """How many events the stream had when the store was at ``head``, which was not long ago."""
+        version = self.version(stream)
+        while version and head < self.head:
+            (record,) = self.backend.read_stream(stream, version - 1, version, 1, 1)
+            if decode_key(record).position <= head:
+                break
+            version -= 1
+        return version
 
     def _read_append(self, append_id: bytes) -> ReadAnswer:
         """The events stored under an append id, or none."""

@@ -88,9 +88,16 @@ class Room:
         self.reads.enqueue(self.request(peer, *frames), 10, connection)
 
     def append(self, peer: bytes, request_id: bytes, stream: str = "s") -> None:
-        """An append that arrives behind a read."""
-        body = {"events": [[None, stream, "t", [], {}, request_id]]}
-        self.ask(peer, b"APPEND", request_id, pack(body))
+        """An append that waits for its turn behind a read."""
+        self.ask(peer, *self.append_frames(request_id, stream))
+
+    def append_frames(self, request_id: bytes, *streams: str) -> tuple[bytes, bytes, bytes]:
+        body = {"events": [[None, stream, "t", [], {}, request_id] for stream in streams]}
+        return b"APPEND", request_id, pack(body)
+
+    def passing(self, peer: bytes, request_id: bytes, *streams: str) -> Request:
+        """An append for the batch."""
+        return self.request(peer, *self.append_frames(request_id, *streams))
 
     def request(self, peer: bytes, *frames: bytes) -> Request:
         return decode_request([peer, *frames])
@@ -101,12 +108,20 @@ class Room:
 
     def commit(self, *more: Request) -> list[Any]:
         """A batch: what is carried, then what has just arrived."""
-        batch = [*self.reads.take_carried(), *more]
+        batch = self.reads.take_carried()
+        for request in more:
+            assert self.reads.lets_past(request, len(batch))
+            batch.append(request)
+        return self.commit_taken(batch)
+
+    def commit_taken(self, batch: list[Request]) -> list[Any]:
+        """A batch whose requests were let past."""
+        head = self.store.head
         outcomes, records = self.store.append(appends_in(batch)) if batch else ([], [])
+        self.reads.committed(batch, outcomes, head)
         left = iter(outcomes)
-        for request in batch:
-            if not self.peers.send(answer_appends(request, left)):
-                self.reads.forget(request.peer)
+        for place, request in enumerate(batch):
+            self.reads.reply(place, answer_appends(request, left))
         return records
 
     def turn(self, *more: Request, seconds: float = 0.0) -> None:
@@ -254,6 +269,110 @@ def test_reads_are_not_served_while_an_append_is_carried(room: Room) -> None:
     room.reads.serve(room.now_s + 1)
     with pytest.raises(AssertionError):
         room.reads.serve(room.now_s + 1)
+
+
+# --- appends that go past reads --------------------------------------------------------
+
+
+def test_appends_go_past_reads_which_are_answered_as_of_before_them(room: Room) -> None:
+    room.fill("s", "s", "other")
+    room.read(b"a", b"1")
+    first = room.passing(b"a", b"2", "s", "other", "s")
+    another = room.passing(b"b", b"3", "s")
+    records = room.commit(first, another)
+    assert len(records) == 4
+    assert room.answered() == [b"3"]  # That of the other connection has nothing to wait for.
+    room.read(b"a", b"4", stream="s")
+    room.commit(room.passing(b"a", b"5", "s"))
+    room.read(b"a", b"6", stream="s", backwards=True)
+    room.reads.serve(room.now_s + 1)
+    bodies = {frames[1]: unpack(frames[2]) for _, frames in room.peers.sent}
+    assert list(bodies) == [b"1", b"2", b"4", b"5", b"6"]
+    assert [(bodies[id]["head"], bodies[id]["count"]) for id in (b"1", b"4", b"6")] == [
+        (3, 3),
+        (7, 5),
+        (8, 6),
+    ]
+    assert [bodies[id]["version"] for id in (b"4", b"6")] == [5, 6]
+
+
+def test_a_read_sees_what_was_sent_before_it_and_not_what_was_sent_behind_it(room: Room) -> None:
+    """However the batches of some connections are cut, and whenever their reads have time."""
+    for seed in range(200):
+        rng, room = random.Random(seed), Room()
+        expected: dict[bytes, dict[bytes, int]] = {
+            b"a": {},
+            b"b": {},
+        }  # Own events each read must see.
+        own = dict.fromkeys(expected, 0)
+        sent: dict[bytes, list[bytes]] = {peer: [] for peer in expected}
+        batch: list[Request] = []
+        for number in range(rng.randint(1, 40)):
+            peer, id = rng.choice(list(expected)), b"%d" % number
+            sent[peer].append(id)
+            if rng.random() < 0.5:
+                room.read(peer, id, stream=peer.decode())
+                expected[peer][id] = own[peer]
+            else:
+                count = rng.randint(1, 3)
+                own[peer] += count
+                batch.append(room.passing(peer, id, *[peer.decode()] * count))
+                assert room.reads.lets_past(batch[-1], len(batch) - 1)
+            if rng.random() < 0.3:
+                room.commit_taken(batch)
+                batch = []
+            if rng.random() < 0.3:
+                room.commit_taken(batch)
+                batch = []
+                room.reads.serve(room.now_s)
+        room.commit_taken(batch)
+        room.reads.serve(room.now_s + 1)
+        for peer, versions in expected.items():
+            answers = [frames for to, frames in room.peers.sent if to == peer]
+            assert [frames[1] for frames in answers] == sent[peer], seed
+            found = {
+                frames[1]: unpack(frames[2])["version"] for frames in answers if len(frames) == 4
+            }
+            assert found == versions, seed
+
+
+@pytest.mark.parametrize(
+    "obstacle",
+    [(b"INFO", {}), (b"STREAMS", {}), (b"READ", {"id": bytes(16)}), (b"READ", {"wait_ms": 5})],
+)
+def test_appends_go_past_nothing_but_reads_of_a_range(
+    room: Room, obstacle: tuple[bytes, dict[str, Any]]
+) -> None:
+    command, body = obstacle
+    room.read(b"a", b"1")
+    room.ask(b"a", command, b"2", pack(body))
+    room.read(b"a", b"3")
+    assert not room.reads.lets_past(room.passing(b"a", b"4", "s"), 0)
+    assert room.reads.lets_past(room.passing(b"b", b"4", "s"), 0)
+
+
+def test_so_many_appends_go_past_and_no_more(room: Room) -> None:
+    room.read(b"a", b"1")
+    for number in range(QUEUED_MAX - 1):
+        room.commit(room.passing(b"a", b"%d" % number, "s"))
+    assert not room.reads.lets_past(room.passing(b"a", b"last", "s"), 0)
+
+
+def test_the_reply_to_an_append_that_went_past_is_sent_at_the_end_too(room: Room) -> None:
+    room.read(b"a", b"1")
+    room.commit(room.passing(b"a", b"2", "s"))
+    room.reads.refuse_rest()
+    assert [frames[:2] for _, frames in room.peers.sent] == [[b"ERROR", b"1"], [b"OK", b"2"]]
+
+
+def test_a_peer_that_is_gone_takes_with_it_what_went_past(room: Room) -> None:
+    room.read(b"a", b"1")
+    request = room.passing(b"a", b"2", "s")
+    assert room.reads.lets_past(request, 0)
+    room.reads.forget(b"a")
+    room.commit_taken([request])
+    room.reads.serve(room.now_s + 1)
+    assert room.answered() == [] and not room.reads.pending
 
 
 # --- reads that wait -------------------------------------------------------------------
@@ -488,7 +607,7 @@ def test_random_requests_are_all_answered_in_order_and_the_invariant_holds(seed:
     room = Room()
     peers = [b"p%d" % n for n in range(6)]
     asked: dict[bytes, list[bytes]] = defaultdict(list)
-    arrived: list[Request] = []
+    batch: list[Request] = []
     for n in range(2_000):
         peer, request_id = choose.choice(peers), b"%d" % n
         kind = choose.random()
@@ -499,10 +618,10 @@ def test_random_requests_are_all_answered_in_order_and_the_invariant_holds(seed:
             body = {"events": [[None, choose.choice("st"), "t", [], {}, b""]]}
             request = room.request(peer, b"APPEND", request_id, pack(body))
             asked[peer].append(request_id)
-            if peer in room.reads.queues:
-                room.reads.enqueue(request, 10)
+            if room.reads.lets_past(request, len(batch)):
+                batch.append(request)
             else:
-                arrived.append(request)
+                room.reads.enqueue(request, 10)
         elif kind < 0.6:
             after, wait_ms = choose.randrange(300), choose.randrange(1, 3_000)
             room.read(peer, b"w" + request_id, after=after, wait_ms=wait_ms)
@@ -516,16 +635,16 @@ def test_random_requests_are_all_answered_in_order_and_the_invariant_holds(seed:
             room.peers.gone.add(peer)
         else:
             room.now_s += choose.random()
-            records = room.commit(*arrived)
-            arrived.clear()
+            records = room.commit_taken(batch)
             check(room)
             room.reads.wake(records)
             check(room)
             room.reads.serve(room.now_s + choose.choice([-1, 1]))
+            batch = room.reads.take_carried()
         check(room)
     room.peers.slow.clear()
     room.peers.takes.clear()
-    room.turn(*arrived)
+    room.reads.wake(room.commit_taken(batch))
     room.reads.end_waiting()
     check(room)
     while room.reads.pending:
