@@ -148,8 +148,8 @@ class AppendEvent(
 class Advance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Where a cursor goes: forward to ``position``, or None to delete it.
 
-    ``expected``: where it must be before, 0 if it must not exist; None: wherever it is. ``reset``: it
-    may go back.
+    ``position``: of the last event that its consumer is done with. ``expected``: where it must be
+    before; one that does not exist is at 0. None: wherever it is. ``reset``: it may go back.
     """
 
     position: int | None

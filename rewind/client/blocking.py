@@ -331,15 +331,16 @@ class Client:
     def advance(self, name: str, position: int, *, expected: int | None = None) -> None:
         """Move a cursor forward to ``position``: its consumer is done with everything up to there.
 
-        Where it stands already is fine. ``expected``: the position it must be at, 0 if it must not
-        exist. Durable when it returns. Raises ``CursorMoved`` when it is not there, or stands further,
+        Where it stands already is fine. ``expected``: the position it must be at; one that does not
+        exist is at 0. Durable when it returns. Raises ``CursorMoved`` when it is not there, or stands further,
         and ``BadRequest`` for a position beyond the head.
         """
         where = Advance(number_of(position, "position"), expected)
         self._run(self._requests.advance(name, where))
 
     def reset_cursor(self, name: str, position: int) -> None:
-        """Put a cursor at ``position``, also back: its consumer begins again after that."""
+        """Put a cursor at ``position``, also back: its consumer begins again after that. Raises
+        ``BadRequest`` for a position beyond the head."""
         where = Advance(number_of(position, "position"), reset=True)
         self._run(self._requests.advance(name, where))
 
@@ -368,7 +369,8 @@ class Client:
         ``after`` is a position, with ``stream`` a version of that stream, or ``NOW``: only what comes
         after this call. Filters as in ``read``. ``cursor``: begin where this cursor stands, which is
         never moved by reading: ``advance`` it, or move it in the append of what came of the events. If
-        it does not exist, ``after`` says where to begin, and with ``NOW`` the cursor is put there.
+        it does not exist, ``after`` says where to begin, and with ``NOW`` the cursor is put there. A
+        cursor is no version: it does not go with ``stream``, but with a query that names one.
 
         ``store_id``: the store that ``after`` is of, the client's when None; without either it is the
         first store found. Another one raises ``StoreChanged``, in the iteration unless ``NOW`` or a

@@ -18,6 +18,8 @@ from rewind.errors import (
 from rewind.events import Advance, Append, Appended
 from rewind.query import Condition
 from rewind.store import Store
+from rewind.store.cursors import encode_cursor, mark_of
+from rewind.store.space import FREE_BYTES_RESERVE, WRITE_FACTOR
 
 
 def outcomes(store: Store, *appends: Append) -> list[Any]:
@@ -182,3 +184,16 @@ def test_a_full_disk_refuses_what_moves_a_cursor_and_nothing_else(tmp_path: Any)
     full, stands, moved, again, lags = sent
     assert isinstance(full, StorageFull) and isinstance(lags, StorageFull)
     assert isinstance(stands, Appended) and again.duplicate and isinstance(moved, CursorMoved)
+
+
+def test_what_a_mark_takes_must_have_room(tmp_path: Any) -> None:
+    backend = MemoryBackend()
+    backend.path = tmp_path
+    free = [10**12]
+    store = Store(backend, free_bytes=lambda path: free[0])
+    outcomes(store, append())
+    size = len(mark_of("c")) + len(encode_cursor(1, store.backend.last().recorded_at_ns))
+    free[0] = FREE_BYTES_RESERVE + WRITE_FACTOR * size - 1
+    assert isinstance(outcomes(store, advance(c=1))[0], StorageFull)
+    free[0] += 1
+    assert isinstance(outcomes(store, advance(c=1))[0], Appended)
