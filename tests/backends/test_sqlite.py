@@ -73,7 +73,6 @@ def test_a_setting_that_sqlite_does_not_take_is_a_failure() -> None:
         tables.BY_POSITION,
         tables.BY_VERSION + " DESC",
         tables.VERSION,
-        tables.ONE,
         tables.IN_STREAM,
         tables.UNINDEXED,
         tables.MARK,

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -55,9 +56,10 @@ from rewind.backends.upgrade import Progress
 from rewind.backends.verify import check_records
 from rewind.errors import Behind, StoreDamaged
 from rewind.events import Record, decode_event, decode_key, decode_names, own_id_prefix
-from rewind.query import NAME_KINDS, Matches, QueryItem, matcher
+from rewind.query import NAME_KINDS, QueryItem, matcher
 
 CHECKPOINT_PAGES = WAL_FILE_BYTES // PAGE_BYTES  # The -wal file is cut back to so many.
+PLACES_AT_ONCE = 128  # A statement fetches so many records: its cost is then that of the records.
 COMMIT_PAGES = 8  # whatever is in it: the last page of a table, and of each of its indexes
 
 
@@ -288,10 +290,7 @@ class SQLiteBackend(Backend):
         backwards: bool = False,
         seeks_max: int = SEEKS_MAX,
     ) -> Found:
-        self._make_tables()
-        until = min(until, self._head)
-        opened = open_places(self._db, self._head)
-        return find(Walk(items, opened, after, until, backwards, seeks_max), limit)
+        return find(self._walk(items, after, until, backwards, seeks_max), limit)
 
     def read_matching(
         self,
@@ -302,13 +301,43 @@ class SQLiteBackend(Backend):
         bytes_max: int,
         backwards: bool = False,
     ) -> tuple[list[bytes], int]:
-        found = self.matching(items, after, until, limit, backwards)
-        records = take(self._matches(found.positions, matcher(items)), limit, bytes_max)
-        whole = len(records) == len(found.positions)
-        return records, found.reached if whole else found.positions[len(records) - 1]
+        walk = self._walk(items, after, until, backwards, SEEKS_MAX, sifted=True)
+        matches = matcher(items)
+        found = ((position, walk.sure) for position in walk)
+        records: list[bytes] = []
+        size = last = 0
+        while places := list(islice(found, min(limit - len(records), PLACES_AT_ONCE))):
+            for (position, sure), record in zip(places, self._records_at(places), strict=True):
+                names = decode_names(record)
+                if matches(names.stream, names.type, names.tags):
+                    size += len(record)
+                    if records and size > bytes_max:
+                        return records, last
+                    records.append(record)
+                elif sure:
+                    raise self._misled(position, "whose event does not have it")
+                else:
+                    walk.rejected()
+                last = position
+        return records, last if len(records) == limit else walk.reached
 
-    def _matches(self, positions: list[int], matches: Matches) -> Iterator[bytes]:
-        """The records at the positions that tables led to, verified to be what they were looked for as."""
+    def _walk(
+        self,
+        items: Sequence[QueryItem],
+        after: int,
+        until: int,
+        backwards: bool,
+        seeks_max: int,
+        sifted: bool = False,
+    ) -> Walk:
+        self._make_tables()
+        until = min(until, self._head)
+        opened = open_places(self._db, self._head)
+        return Walk(items, opened, after, until, backwards, seeks_max, sifted)
+
+    def _records_at(self, places: Sequence[tuple[int, bool]]) -> Iterator[bytes]:
+        """The verified records at these places of a walk, in their order."""
+        positions = [position for position, _ in places]
         asked = iter(positions)
         # The rows have no name here: a traceback would keep them, and their statement open.
         for position, crc, record in self._db.rows(
@@ -317,9 +346,6 @@ class SQLiteBackend(Backend):
             if position != (expected := next(asked)):
                 raise self._misled(expected, "where there is no event")
             _verify(record, crc, position, None)
-            names = decode_names(record)
-            if not matches(names.stream, names.type, names.tags):
-                raise self._misled(position, "whose event does not have it")
             yield record
         for expected in asked:
             raise self._misled(expected, "where there is no event")
