@@ -149,7 +149,11 @@ class Postings:
         back = self._last - position
         if back < 0:
             return 0
-        length = (self._mask & ((2 << back) - 1)).bit_length()
+        length = self._mask.bit_length()
+        if (
+            length > back
+        ):  # It is not when the walk comes from far away, which may be a million bits.
+            length = (self._mask & ((2 << back) - 1)).bit_length()
         return self._last - length + 1 if length else 0
 
     def _down_to(self, position: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -207,3 +208,16 @@ def test_a_run_that_is_missing_is_damage_for_a_query_of_its_stream(backend: Back
     put(backend, b"va-1\0" + pack_u64(5), b"\0" * 9)
     with pytest.raises(StoreDamaged, match=r"stream 'a-1' lacks version|stream 'a-1' is cut short"):
         found(backend, streams=["a-1"])
+
+
+def test_a_seek_takes_no_more_memory_where_the_next_event_is_far_away(backend: Backend) -> None:
+    far = 10**8
+    put(backend, name_key("tag", "far") + pack_u64(far), bytes((0, 0b101)))
+    assert isinstance(backend, BlockBackend)
+    places = backend._index.open_places("tag", "far", False)
+    tracemalloc.start()
+    try:
+        assert [places.seek(position) for position in (1, 2, far - 1)] == [far - 2, far - 2, far]
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
