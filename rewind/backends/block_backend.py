@@ -136,7 +136,7 @@ class BlockBackend(Backend):
         sifted: bool = False,
     ) -> Walk:
         until = min(until, self._head)
-        return Walk(items, self._index.open_places, after, until, backwards, seeks_max, sifted)
+        return Walk(items, self._index.opener(), after, until, backwards, seeks_max, sifted)
 
     def names(self, kind: str, prefix: str, after: str | None, limit: int) -> list[tuple[str, int]]:
         return self._index.names(kind, prefix, after, limit)

@@ -26,7 +26,9 @@ from rewind.query import QueryItem
 AppendId = tuple[bytes, int, int]
 AppendIds = Sequence[AppendId]
 
-SEEKS_MAX = 4_096  # A query looks at so many places of the index in a few milliseconds.
+# A query looks at so many places of the index; 1,024 names are looked at once each. Lists that never meet
+# take 4 ms of CPU for it in LevelDB, 8 ms backwards and in SQLite; 1,024 names in 32 items twice as much.
+SEEKS_MAX = 1_100
 
 
 class Last(NamedTuple):

@@ -23,8 +23,8 @@ from zlib import crc32
 from rewind.backends import blocks
 from rewind.backends.blocks import Piece
 from rewind.backends.contract import AppendId, AppendIds
-from rewind.backends.keys import U64, Entry, KeyValues, after_prefix, pack_u64, unpack_u64
-from rewind.backends.matching import Walk
+from rewind.backends.keys import U64, Entry, Finder, KeyValues, after_prefix, pack_u64, unpack_u64
+from rewind.backends.matching import OpenPlaces, Walk
 from rewind.backends.postings import Postings, name_key, name_of, names_key, postings
 from rewind.backends.runs import StreamPlaces, run_entries, runs
 from rewind.errors import StoreDamaged
@@ -201,15 +201,22 @@ class Index:
 
     # --- queries and names ---
 
-    def open_places(self, kind: str, name: str, backwards: bool) -> Postings | StreamPlaces:
-        """The positions of a type, a tag, a category or a stream, as ``Walk`` (matching.py) asks for them."""
-        if kind == "stream":
-            version = self.versions([name]).get(name, 0)
-            return StreamPlaces(self._keys, name, version, backwards, self.damaged)
-        return self._postings(kind, name, backwards)
+    def opener(self) -> OpenPlaces:
+        """What a walk (matching.py) opens the positions of types, tags, categories and streams by."""
+        finder = self._keys.finder()
 
-    def _postings(self, kind: str, name: str, backwards: bool) -> Postings:
-        return Postings(self._keys, kind, name, backwards, self._source.address_of, self.damaged)
+        def open_places(kind: str, name: str, backwards: bool) -> Postings | StreamPlaces:
+            if kind == "stream":
+                version = self.versions([name]).get(name, 0)
+                return StreamPlaces(finder, name, version, backwards, self.damaged)
+            return self._postings(finder, kind, name, backwards)
+
+        return open_places
+
+    def _postings(self, finder: Finder, kind: str, name: str, backwards: bool) -> Postings:
+        return Postings(
+            self._keys, finder, kind, name, backwards, self._source.address_of, self.damaged
+        )
 
     def names(self, kind: str, prefix: str, after: str | None, limit: int) -> list[tuple[str, int]]:
         """Two seeks a name."""
@@ -218,17 +225,15 @@ class Index:
         if after is not None:
             start = max(start, after_prefix(name_key(kind, after)))
         page: list[tuple[str, int]] = []
-        while len(page) < limit:
-            key = next((key for key, _ in self._keys.scan(start, stop)), None)
-            if key is None:
-                break
+        finder = self._keys.finder()
+        while len(page) < limit and (entry := finder.at(start)) and (key := entry[0]) < stop:
             try:
                 name = name_of(key)
             except ValueError as error:
                 raise self.damaged(
                     f"the name in the key {key!r} of a {kind} is broken: {error}"
                 ) from error
-            page.append((name, self._postings(kind, name, True).last()))
+            page.append((name, self._postings(finder, kind, name, True).last()))
             start = after_prefix(key[:-8])
         return page
 

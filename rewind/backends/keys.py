@@ -18,6 +18,22 @@ unpack_u64 = U64.unpack
 Entry = tuple[bytes, bytes | None]
 
 
+class Finder(Protocol):
+    """One look-up after another in what an ordered store holds when this is made.
+
+    Each costs a fifth of a scan that ends with its first entry.
+    """
+
+    def at(self, key: bytes) -> tuple[bytes, bytes] | None:
+        """The first entry with this key or a greater one."""
+
+    def before(self, key: bytes) -> tuple[bytes, bytes] | None:
+        """The last entry with a lesser key."""
+
+    def step(self, backwards: bool) -> tuple[bytes, bytes] | None:
+        """The entry next to the one found last; half the cost of finding it, or a quarter."""
+
+
 class KeyValues(Protocol):
     """An ordered store of byte strings."""
 
@@ -28,6 +44,9 @@ class KeyValues(Protocol):
         self, start: bytes, stop: bytes, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
         """Keys and values with ``start <= key < stop``, in order or in reverse."""
+
+    def finder(self) -> Finder:
+        """For many look-ups, until the next write."""
 
 
 def after_prefix(prefix: bytes) -> bytes:

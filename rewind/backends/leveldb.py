@@ -43,7 +43,7 @@ from rewind.backends.index import Index
 from rewind.backends.keys import Entry, after_prefix, pack_u64
 from rewind.backends.postings import postings
 from rewind.backends.upgrade import Progress
-from rewind.errors import Behind, StoreDamaged, StoreFailed, StoreNotPermitted
+from rewind.errors import Behind, StoreDamaged, StoreError, StoreFailed, StoreNotPermitted
 from rewind.events import Record, decode_event, decode_key, own_id_prefix
 
 # A larger buffer means fewer compactions, but each of them holds writes up for longer.
@@ -102,10 +102,8 @@ class LevelDB:
     def get(self, key: bytes, verify: bool = True) -> bytes | None:
         try:
             return self._db.get(key, verify_checksums=verify)  # type: ignore[no-any-return]
-        except plyvel.CorruptionError as error:
-            raise _damage_at(key, error) from error
         except plyvel.Error as error:
-            raise StoreFailed(f"LevelDB cannot read: {_message(error)}") from error
+            raise _translate(key, error) from error
 
     def scan(
         self, start: bytes, stop: bytes, reverse: bool = False, verify: bool = True
@@ -123,10 +121,11 @@ class LevelDB:
                     if entry[0] < start:
                         return
                     yield entry
-        except plyvel.CorruptionError as error:
-            raise _damage_at(start, error) from error
         except plyvel.Error as error:
-            raise StoreFailed(f"LevelDB cannot read: {_message(error)}") from error
+            raise _translate(start, error) from error
+
+    def finder(self) -> _Finder:
+        return _Finder(self._db.raw_iterator(verify_checksums=True))
 
     def write(self, entries: Sequence[Entry], sync: bool) -> None:
         """Write all entries or none; a value of None deletes its key."""
@@ -144,6 +143,45 @@ class LevelDB:
 
     def close(self) -> None:
         self._db.close()
+
+
+class _Finder:
+    """An iterator of plyvel's as ``Finder``."""
+
+    def __init__(self, entries: plyvel.RawIterator) -> None:
+        self._entries = entries
+
+    def at(self, key: bytes) -> tuple[bytes, bytes] | None:
+        entries = self._entries
+        try:
+            entries.seek(key)
+            return entries.item() if entries.valid() else None
+        except plyvel.Error as error:
+            raise _translate(key, error) from error
+
+    def before(self, key: bytes) -> tuple[bytes, bytes] | None:
+        entries = self._entries
+        try:
+            entries.seek(key)
+            if entries.valid():
+                entries.prev()
+            else:
+                entries.seek_to_last()
+            return entries.item() if entries.valid() else None
+        except plyvel.Error as error:
+            raise _translate(key, error) from error
+
+    def step(self, backwards: bool) -> tuple[bytes, bytes] | None:
+        entries = self._entries
+        key = entries.key()
+        try:
+            if backwards:
+                entries.prev()
+            else:
+                entries.next()
+            return entries.item() if entries.valid() else None
+        except plyvel.Error as error:
+            raise _translate(key, error) from error
 
 
 def _check_present(path: Path) -> None:
@@ -174,9 +212,12 @@ def _link(path: Path, scratch: Path) -> Path:
     return copy
 
 
-def _damage_at(key: bytes, error: plyvel.CorruptionError) -> StoreDamaged:
-    """``key``: what was looked for, or where a scan began; see index.py for what is at which."""
-    return StoreDamaged(f"LevelDB reports damage when asked for {key!r}: {_message(error)}")
+def _translate(key: bytes, error: plyvel.Error) -> StoreError:
+    """The error of a look-up. ``key``: what was looked for, or where a scan began; see index.py for what
+    is at which."""
+    if isinstance(error, plyvel.CorruptionError):
+        return StoreDamaged(f"LevelDB reports damage when asked for {key!r}: {_message(error)}")
+    return StoreFailed(f"LevelDB cannot read: {_message(error)}")
 
 
 def _message(error: Exception) -> str:

@@ -22,7 +22,8 @@ from typing import Protocol
 from rewind.backends.contract import Found
 from rewind.query import QueryItem
 
-ITEM_SEEKS_MAX = 64  # An item that finds nothing in so many seeks lets the next one go on.
+# An item that finds nothing in so many seeks lets the next one go on. Several share what a walk may have.
+ITEM_SEEKS_MAX = 64
 ASKED_MIN = 8  # So often a list is asked before it may be left out of a walk that is sifted.
 
 _END = 2**63  # it is behind every place
@@ -33,7 +34,9 @@ OpenPlaces = Callable[[str, str, bool], "Places"]
 
 
 class Places(Protocol):
-    """The positions of the events of one name."""
+    """The positions of the events of one name. ``cost``: how many places the last seek looked at."""
+
+    cost: int
 
     def seek(self, position: int) -> int | None:
         """The first position of this name at ``position`` or behind it on the walk's way; None if there
@@ -42,6 +45,8 @@ class Places(Protocol):
 
 class PositionList:
     """A sorted list of positions as ``Places``."""
+
+    cost = 1
 
     def __init__(self, positions: Sequence[int], backwards: bool) -> None:
         self._positions = positions
@@ -85,7 +90,7 @@ class Walk:
         self._sign = sign = -1 if backwards else 1
         self._first = -until if backwards else after + 1
         self._stop = -(after + 1) if backwards else until
-        self._seeks = _Seeks()
+        self._seeks = _Seeks(min(ITEM_SEEKS_MAX, seeks_max // max(len(items), 1)))
         self._items = [
             _Item(item, open_places, sign, sifted, self._seeks) for item in items if after < until
         ]
@@ -135,9 +140,11 @@ class Walk:
 
 
 class _Seeks:
-    """How many places a walk has looked at."""
+    """How many places a walk has looked at. ``item_max``: an item may look at so many at a time."""
 
-    count = 0
+    def __init__(self, item_max: int) -> None:
+        self.count = 0
+        self.item_max = item_max
 
 
 class _Item:
@@ -189,7 +196,7 @@ class _Item:
         self._found += 1
         if len(parts) == 1:
             return parts[0].seek(place), 0
-        begun, seeks_max = place, self._seeks.count + ITEM_SEEKS_MAX
+        begun, seeks_max = place, self._seeks.count + self._seeks.item_max
         agreed = 0
         while True:
             for part in parts:
@@ -231,8 +238,9 @@ class _Merged:
         """The first place from ``place`` on; ``_END`` if there is none."""
         heap, sign = self._heap, self._sign
         while (least := heap[0])[0] < place:
-            self._seeks.count += 1
-            position = self._lists[least[1]].seek(sign * place)
+            places = self._lists[least[1]]
+            position = places.seek(sign * place)
+            self._seeks.count += places.cost
             heapreplace(heap, (_END if position is None else sign * position, least[1]))
         return heap[0][0]
 

@@ -22,20 +22,21 @@ Where a block is follows from its last position; who keeps the blocks knows. Nex
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from zlib import crc32
 
 from rewind.backends import blocks
 from rewind.backends.blocks import Piece
-from rewind.backends.keys import U64, Entry, KeyValues, after_prefix, pack_u64
+from rewind.backends.keys import U64, Entry, Finder, KeyValues, after_prefix, pack_u64
 from rewind.errors import StoreDamaged
 from rewind.events import Record
 
 #: Kind of name -> the first letter of its keys.
 LETTERS = {"type": "t", "tag": "g", "category": "k"}
 
-STEPS_MAX = 2  # A walk steps to the next posting so often, which costs a fifth of a seek each.
+# A list that is sought so often gets a finder of its own, which can step: to make one costs four look-ups.
+SHARED_MAX = 4
 
 _ONE = struct.Struct(">BHHII")  # A block of several records has less than 64 KiB.
 _PIECE = struct.Struct(">HII")
@@ -106,11 +107,18 @@ def postings(records: Sequence[Record], last: int, checksums: dict[int, int]) ->
 
 
 class Postings:
-    """The positions of the events of one type, tag or category, as ``Places`` (matching.py)."""
+    """The positions of the events of one type, tag or category, as ``Places`` (matching.py).
+
+    ``finder``: one of these ``keys``, which others use as well.
+    """
+
+    #: How many places the last seek looked at.
+    cost = 1
 
     def __init__(
         self,
         keys: KeyValues,
+        finder: Finder,
         kind: str,
         name: str,
         backwards: bool,
@@ -118,31 +126,44 @@ class Postings:
         damaged: Callable[[str], StoreDamaged],
     ) -> None:
         self._keys = keys
+        self._finder = finder
+        self._look_ups = 0
         self._address_of = address_of
         self._what = f"{kind} {name!r}"
         self._prefix = name_key(kind, name)
-        self._stop = after_prefix(self._prefix)
         self._backwards = backwards
         self._damaged = damaged
-        self._scan: Iterator[tuple[bytes, bytes]] | None = None
         self._value = b""
         # Where the walk is: the last position of a block, and which positions of it have the name.
         self._last = self._mask = 0
 
     def seek(self, position: int) -> int | None:
-        steps = 0
-        while True:
-            place = self._down_to(position) if self._backwards else self._up_from(position)
-            if place:
-                return place
-            if self._scan is None or steps == STEPS_MAX:
-                self._scan = self._scan_to(position)
-            steps += 1
-            entry = next(self._scan, None)
-            if entry is None:
-                self._last = self._mask = 0
+        within = self._down_to if self._backwards else self._up_from
+        if place := within(position):
+            return place
+        self._look_ups += 1
+        if self._look_ups == SHARED_MAX:
+            self._finder = self._keys.finder()
+        elif self._look_ups > SHARED_MAX:
+            entry = self._finder.step(self._backwards)
+            if entry is None or not self._take(entry):
                 return None
-            self._take(*entry)
+            if place := within(position):
+                return place
+        entry = self._first_at(position)
+        while entry and self._take(entry):
+            if place := within(position):
+                return place
+            entry = self._finder.step(self._backwards)
+        return None
+
+    def _first_at(self, position: int) -> tuple[bytes, bytes] | None:
+        """The first posting on the walk's way that may have this position."""
+        key = self._prefix + pack_u64(position)
+        entry = self._finder.at(key)
+        if not self._backwards or (entry and entry[0].startswith(self._prefix)):
+            return entry
+        return self._finder.step(True) if entry else self._finder.before(key)
 
     def _up_from(self, position: int) -> int:
         """The first position from this one on in the block where the walk is, or 0."""
@@ -162,18 +183,11 @@ class Postings:
         rest = self._mask >> back
         return self._last - back - (rest & -rest).bit_length() + 1 if rest else 0
 
-    def _scan_to(self, position: int) -> Iterator[tuple[bytes, bytes]]:
-        """The postings on the walk's way from the one on that may have this position."""
-        start = self._prefix + pack_u64(position)
-        if not self._backwards:
-            return self._keys.scan(start, self._stop)
-        stop = self._stop
-        for key, _ in self._keys.scan(start, stop):
-            stop = key + b"\0"
-            break
-        return self._keys.scan(self._prefix, stop, True)
-
-    def _take(self, key: bytes, value: bytes) -> None:
+    def _take(self, entry: tuple[bytes, bytes]) -> bool:
+        """Go to the block that a posting is of; False if that is of another name."""
+        key, value = entry
+        if not key.startswith(self._prefix):
+            return False
         self._value = value
         try:
             self._last = U64.unpack_from(key, len(self._prefix))[0]
@@ -183,8 +197,11 @@ class Postings:
                 self._mask = int.from_bytes(value, "big")
             else:
                 raise ValueError("it has an unknown form")
+            if self._mask.bit_length() > self._last:
+                raise ValueError("it leads to where no position is")
         except (struct.error, IndexError, ValueError) as error:
             raise self._damaged(f"a posting of {self._what} is broken") from error
+        return True
 
     @property
     def address(self) -> bytes:
@@ -199,7 +216,5 @@ class Postings:
 
     def last(self) -> int:
         """The last position that has the name; 0 if there is none."""
-        for entry in self._keys.scan(self._prefix, self._stop, True):
-            self._take(*entry)
-            return self._down_to(self._last)
-        return 0
+        entry = self._finder.before(after_prefix(self._prefix))
+        return self._down_to(self._last) if entry and self._take(entry) else 0

@@ -26,7 +26,7 @@ from zlib import crc32
 
 from rewind.backends import blocks
 from rewind.backends.blocks import Piece
-from rewind.backends.keys import U64, Entry, KeyValues, after_prefix, pack_u64
+from rewind.backends.keys import U64, Entry, Finder, KeyValues, after_prefix, pack_u64
 from rewind.errors import StoreDamaged
 from rewind.events import Record
 
@@ -95,15 +95,22 @@ def runs(
             stop = key + b"\0"
             break
     for key, value in keys.scan(start, stop, backwards):
-        try:
-            version, first, offset, length, checksum = _RUN.unpack_from(value)
-            last_version = U64.unpack_from(key, len(prefix))[0]
-        except struct.error as error:
-            raise damaged(f"a run of stream {stream!r} is cut short") from error
-        if version > until or last_version <= after:
+        run = _run_of(key, value, len(prefix), stream, damaged)
+        if run[0] > until or run[1] <= after:
             return
-        address = value[_RUN.size :]
-        yield version, last_version, first, offset, length, checksum, address
+        yield run
+
+
+def _run_of(
+    key: bytes, value: bytes, prefix: int, stream: str, damaged: Callable[[str], StoreDamaged]
+) -> Run:
+    """The run that an entry is. ``prefix``: so much of its key is in front of the version."""
+    try:
+        version, first, offset, length, checksum = _RUN.unpack_from(value)
+        last_version = U64.unpack_from(key, prefix)[0]
+    except struct.error as error:
+        raise damaged(f"a run of stream {stream!r} is cut short") from error
+    return version, last_version, first, offset, length, checksum, value[_RUN.size :]
 
 
 class StreamPlaces:
@@ -111,28 +118,31 @@ class StreamPlaces:
 
     Its runs are sorted by version, and positions grow with versions: the version at a position is
     searched for, by turns next to where the walk is, where it would be if the stream grew evenly, and
-    in the middle. ``version``: its last.
+    in the middle. ``version``: its last. ``cost``: how many places the last seek looked at.
     """
 
     def __init__(
         self,
-        keys: KeyValues,
+        finder: Finder,
         stream: str,
         version: int,
         backwards: bool,
         damaged: Callable[[str], StoreDamaged],
     ) -> None:
-        self._keys = keys
+        self._finder = finder
         self._stream = stream
+        self._prefix = b"v" + stream.encode() + b"\0"
         self._damaged = damaged
+        self.cost = 1
         self._backwards = backwards
         self._run: Run | None = None  # The walk is in it.
-        # A version in front of what is sought, and one behind it, each with its position.
+        # A version in front of what is sought, and one behind it, each with its position, if that is known.
         self._low = 0, 0
-        self._high = version + 1, _end_of(self._run_at(version)) + 1 if version else 0
+        self._high: tuple[int, int | None] = version + 1, None
 
     def seek(self, position: int) -> int | None:
         backwards = self._backwards
+        self.cost = 1
         if self._run is not None:
             first, end = self._run[2], _end_of(self._run)
             if backwards and first > position:
@@ -153,14 +163,17 @@ class StreamPlaces:
         high_run: Run | None = None
         turn = 0
         while high - low > 1:
-            if turn == 0:
-                guess = high - 1 if self._backwards else low + 1
+            if turn == 0 and not self._backwards:
+                guess = low + 1
+            elif turn == 0 or high_position is None:
+                guess = high - 1
             elif turn % 2:
                 span = high_position - low_position
                 guess = low + (position - low_position) * (high - low) // max(span, 1)
             else:
                 guess = (low + high) // 2
             turn += 1
+            self.cost += 1
             run = self._run_at(min(max(guess, low + 1), high - 1))
             version, last_version, first, *_ = run
             if (end := _end_of(run)) < position:
@@ -173,8 +186,11 @@ class StreamPlaces:
 
     def _run_at(self, version: int) -> Run:
         """The run with this version in it."""
-        for run in runs(self._keys, self._stream, version - 1, version, False, self._damaged):
-            return run
+        entry = self._finder.at(self._prefix + pack_u64(version))
+        if entry and entry[0].startswith(self._prefix):
+            run = _run_of(*entry, len(self._prefix), self._stream, self._damaged)
+            if run[0] <= version:
+                return run
         raise self._damaged(f"stream {self._stream!r} lacks version {version}")
 
     @property

@@ -214,7 +214,7 @@ def test_a_seek_takes_no_more_memory_where_the_next_event_is_far_away(backend: B
     far = 10**8
     put(backend, name_key("tag", "far") + pack_u64(far), bytes((0, 0b101)))
     assert isinstance(backend, BlockBackend)
-    places = backend._index.open_places("tag", "far", False)
+    places = backend._index.opener()("tag", "far", False)
     tracemalloc.start()
     try:
         assert [places.seek(position) for position in (1, 2, far - 1)] == [far - 2, far - 2, far]

@@ -37,6 +37,8 @@ class Lists:
 class List:
     """One list, which refuses to be walked to and fro."""
 
+    cost = 1
+
     def __init__(self, lists: Lists, positions: list[int], backwards: bool) -> None:
         self.lists, self.positions, self.backwards = lists, positions, backwards
         self.asked = 2**63 if backwards else -1
@@ -152,7 +154,7 @@ def test_a_sifted_walk_does_not_ask_a_list_that_agrees() -> None:
     asked = {}
     for sifted in (False, True):
         lists = Lists(events)
-        walk = Walk([item], lists.open, 0, len(events), False, SEEKS_MAX, sifted)
+        walk = Walk([item], lists.open, 0, len(events), False, 4 * SEEKS_MAX, sifted)
         assert len(find(walk, 500).positions) == 500
         asked[sifted] = lists.seeks
     assert asked[False] > 1_500 > 600 > asked[True]
@@ -184,6 +186,22 @@ def test_lists_that_never_meet_are_left_after_so_many_seeks() -> None:
     assert found.positions == []
     assert 400 < found.reached <= 600
     assert lists.seeks <= 500 + ITEM_SEEKS_MAX
+
+
+def test_many_items_look_at_no_more_than_one_does() -> None:
+    events: list[Event] = [("a-1", "x", ("p",)), ("a-1", "y", ("q",))] * 5_000
+    lists = Lists(events)
+    items = [QueryItem(types=["x"], tags=["q"])] * 64
+    assert find(Walk(items, lists.open, 0, len(events), False, 1_000), 10).positions == []
+    assert lists.seeks <= 2_000
+
+
+def test_what_a_list_looks_at_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[Event] = [("a-1", "x", ())] * 1_000
+    monkeypatch.setattr(List, "cost", 10)
+    lists = Lists(events)
+    found = find(Walk([QueryItem(types=["x"])], lists.open, 0, len(events), False, 100), 1_000)
+    assert len(found.positions) == lists.seeks == 10
 
 
 def test_an_item_that_finds_nothing_does_not_hold_the_others_up() -> None:

@@ -150,7 +150,7 @@ def test_a_stream_that_lacks_a_version_is_damage_to_a_query(
     scribe.write("a", "a", "a")
     shell.execute("DELETE FROM events WHERE position = 2")
     for backwards in (False, True):
-        with pytest.raises(StoreDamaged, match="stream 'a' lacks a version between 2 and 2"):
+        with pytest.raises(StoreDamaged, match="stream 'a' lacks a version between 1 and 3"):
             backend.matching([item("stream", "a")], 0, 3, 9, backwards)
 
 

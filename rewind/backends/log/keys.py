@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from rewind.backends.keys import Entry, KeyValues
+from rewind.backends.keys import Entry, Finder, KeyValues
 from rewind.errors import StoreDamaged, StoreError, StoreFailed, StoreNotPermitted
 
 # --- engines of the index ---
@@ -90,12 +90,42 @@ class DerivedKeys:
         except StoreDamaged as damage:
             raise self.damaged(str(damage)) from damage
 
+    def finder(self) -> _Finder:
+        self.settle()
+        return _Finder(self._engine.finder(), self)
+
     def damaged(self, what: str) -> StoreDamaged:
         """The error for damage of the index, which says the way out."""
         return StoreDamaged(
             f"the index {self._path} is damaged: {what}. Remove it while the store is closed: "
             "opening makes it again from the segments"
         )
+
+
+class _Finder:
+    """The engine's ``Finder``, with its damage in our words."""
+
+    def __init__(self, found_by: Finder, keys: DerivedKeys) -> None:
+        self._found_by = found_by
+        self._keys = keys
+
+    def at(self, key: bytes) -> tuple[bytes, bytes] | None:
+        try:
+            return self._found_by.at(key)
+        except StoreDamaged as damage:
+            raise self._keys.damaged(str(damage)) from damage
+
+    def before(self, key: bytes) -> tuple[bytes, bytes] | None:
+        try:
+            return self._found_by.before(key)
+        except StoreDamaged as damage:
+            raise self._keys.damaged(str(damage)) from damage
+
+    def step(self, backwards: bool) -> tuple[bytes, bytes] | None:
+        try:
+            return self._found_by.step(backwards)
+        except StoreDamaged as damage:
+            raise self._keys.damaged(str(damage)) from damage
 
 
 def delete(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,16 @@ class Keys:
             for key, stored in cursor:
                 yield key, self._verified(key, stored)
 
+    def finder(self) -> _Finder:
+        return _Finder(self.first)
+
+    def first(self, query: str, key: bytes) -> tuple[bytes, bytes] | None:
+        """The first entry of a query that has a key to begin at."""
+        with translated(self._file):
+            for found, stored in self._db.execute(query, (key,)).fetchall():
+                return found, self._verified(found, stored)
+        return None
+
     def _verified(self, key: Any, stored: Any) -> bytes:
         if (
             type(key) is bytes
@@ -80,6 +90,28 @@ class Keys:
     def close(self) -> None:
         with translated(self._file):
             self._db.close()
+
+
+class _Finder:
+    """``Finder`` by a statement for each entry, since none stays open."""
+
+    def __init__(self, first: Callable[[str, bytes], tuple[bytes, bytes] | None]) -> None:
+        self._first = first
+        self._key = b""  # of the entry found last
+
+    def at(self, key: bytes) -> tuple[bytes, bytes] | None:
+        return self._found("SELECT key, value FROM kv WHERE key >= ? ORDER BY key LIMIT 1", key)
+
+    def before(self, key: bytes) -> tuple[bytes, bytes] | None:
+        return self._found("SELECT key, value FROM kv WHERE key < ? ORDER BY key DESC LIMIT 1", key)
+
+    def step(self, backwards: bool) -> tuple[bytes, bytes] | None:
+        return self.before(self._key) if backwards else self.at(self._key + b"\0")
+
+    def _found(self, query: str, key: bytes) -> tuple[bytes, bytes] | None:
+        if entry := self._first(query, key):
+            self._key = entry[0]
+        return entry
 
 
 def _with_checksum(key: bytes, value: bytes) -> bytes:

@@ -39,8 +39,10 @@ class _Pages:
         self._places: list[int] = []
         self._index = 0  # Those in front of it were passed.
         self._rows = 0  # So many were asked for.
+        self.cost = 1
 
     def seek(self, position: int) -> int | None:
+        self.cost = 1
         place = self._sign * position
         self._index = bisect_left(self._places, place, self._index)
         if self._index == len(self._places):
@@ -94,11 +96,13 @@ class _OfStream(_Pages):
         numbers = self._numbers
         if not numbers or self._place(numbers[-1]) < place:
             return []  # It is looked at first: most conditions ask behind the end.
-        numbers = numbers[bisect_left(numbers, place, key=self._place) :]
+        if self._place(numbers[0]) < place:
+            numbers = numbers[bisect_left(numbers, place, key=self._place) :]
         self._numbers = numbers[self._rows :]
         return self._positions(numbers[: self._rows])
 
     def _place(self, number: int) -> int:
+        self.cost += 1
         ((position,),) = self._positions(range(number, number + 1))
         return self._sign * position
 
