@@ -1,15 +1,17 @@
-"""What waits to be answered: a queue for each connection, and reads that wait for events.
+"""What waits to be answered: the queues of connections (queues.py), and reads that wait for events.
 
 Requests of one connection take effect in the order sent, and are answered in that order. So whatever
 comes behind a read that has not had its turn queues behind it. Appends do not wait there for READs:
 they go past them into the batch, so that a connection which reads and appends in turn, as an asyncio
 client for a hundred callers does, has many appends in a commit. Such a READ is answered as of the head
 in front of the append, and the append's reply takes its place in the queue. Behind anything else an
-append waits for its turn, and is then carried into the next batch. The connections with a queue take
-turns, a bounded piece of work each, and only while their reader takes what it is sent. A READ with ``wait_ms`` that finds nothing is kept
-aside until a commit has brought it something, or its time is up (waiting.py). Each connection has a share of
-the places for these. When places are short, the reads whose connection has ended are answered: should
-somebody be there after all, an early answer does no harm, and otherwise ZeroMQ says that nobody is.
+append waits for its turn, and is then carried into the next batch.
+
+The connections with a queue take turns, a bounded piece of work each, and only while their reader takes
+what it is sent. A READ with ``wait_ms`` that finds nothing is kept aside until a commit has brought it
+something, or its time is up (waiting.py). Each connection has a share of the places for these. When
+places are short, the reads whose connection has ended are answered: should somebody be there after all,
+an early answer does no harm, and otherwise ZeroMQ says that nobody is.
 
 Not here: sockets and when to do all this (server.py), what a peer takes (peers.py), the answers
 themselves (answers.py). Nothing here knows ZeroMQ, and the clock can be passed in.
@@ -24,11 +26,10 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Protocol
 
-import msgspec
-
 from rewind import answers
 from rewind.answers import About
 from rewind.daemon.notices import Notices
+from rewind.daemon.queues import GorewindAnswer, PageRead, Passed, Queue
 from rewind.daemon.waiting import Waiting, WaitingRead
 from rewind.errors import Overloaded, RequestError, ShuttingDown, StoreDamaged
 from rewind.events import Append, Appended, Record
@@ -38,8 +39,6 @@ from rewind.wire.envelope import GOREWIND, Request
 from rewind.wire.native import Appends, Read
 from rewind.wire.old import OldQuery
 
-QUEUED_MAX = 1_024  # a connection may have so many requests waiting; more are refused
-QUEUED_BYTES_MAX = 32 * 1024 * 1024  # the same bound where requests are large
 PIECE_EVENTS = 256  # a gorewind answer is sent so many events a turn, in less than a millisecond
 PIECE_BYTES = 256 * 1024  # the same bound where events are large
 DEPARTED_S = 0.1  # while places are short, connections are looked at again after that
@@ -66,73 +65,6 @@ class Recipients(Protocol):
 
     def connected(self, connection: int | None) -> bool:
         """Whether this connection is known and open."""
-
-
-class GorewindAnswer(msgspec.Struct):
-    """A gorewind QUERY that is half answered: versions ``after < version <= until`` are to be sent."""
-
-    request: Request
-    stream: str
-    after: int
-    until: int
-
-
-class PageRead(msgspec.Struct):
-    """A READ of a range that does not wait. ``head``: as of which it is answered; None: as the store is."""
-
-    request: Request
-    head: int | None = None
-
-
-class Passed(msgspec.Struct):
-    """An append that went past READs, where its ``reply`` has its place."""
-
-    request: Request
-    reply: list[bytes] = []
-
-
-Entry = Request | PageRead | Passed | WaitingRead | GorewindAnswer
-
-
-class Queue:
-    """What one connection asked for and has not got yet, each with its size in bytes."""
-
-    def __init__(self) -> None:
-        self.entries: deque[tuple[Entry, int]] = deque()
-        self.size = 0
-        self.connection: int | None = None  # It is known once a read that may wait has come.
-        self.obstacles = 0  # So many entries let no append past.
-        self.unbound: deque[PageRead] = deque()  # No append has gone past these.
-
-    def add(self, entry: Entry, size: int) -> None:
-        """Put an entry at the end."""
-        self.entries.append((entry, size))
-        self.size += size
-        if isinstance(entry, PageRead):
-            self.unbound.append(entry)
-        elif not isinstance(entry, Passed):
-            self.obstacles += 1
-
-    def put_in_front(self, entry: WaitingRead | GorewindAnswer) -> None:
-        """Put an entry back in front of the others."""
-        self.entries.appendleft((entry, 0))
-        self.obstacles += 1
-
-    def take(self) -> Entry:
-        """Take the first entry out."""
-        entry, size = self.entries.popleft()
-        self.size -= size
-        if not isinstance(entry, PageRead | Passed):
-            self.obstacles -= 1
-        elif self.unbound and self.unbound[0] is entry:
-            self.unbound.popleft()
-        return entry
-
-    def clear(self) -> None:
-        """Drop everything."""
-        self.entries.clear()
-        self.unbound.clear()
-        self.size = self.obstacles = 0
 
 
 class Reads:
@@ -163,12 +95,13 @@ class Reads:
         self._peers = peers
         self._clock = clock
         self._notices = Notices(clock) if notices is None else notices
-        #: By peer. Who has a queue must have everything it asks for put into it, with ``enqueue``.
+        #: By peer. Who has a queue must have everything it asks for put into it, with ``enqueue`` or,
+        #: an append, with ``lets_past``.
         self.queues: dict[bytes, Queue] = {}
         self._rotation: deque[bytes] = deque()
         self._carried: list[Request] = []
         # By an append's place in the batch: the READs that it went past, and where its reply goes.
-        self._past: dict[int, tuple[list[PageRead], Passed]] = {}
+        self._past: dict[int, tuple[list[PageRead], Passed, Queue]] = {}
         self._waiting = Waiting()
         self._departed_s = -math.inf
         self._ending = False
@@ -184,7 +117,7 @@ class Reads:
         ``connection``: the number of its connection, to be given with a read that may wait.
         """
         queue = self._queue_of(request.peer)
-        if len(queue.entries) >= QUEUED_MAX or queue.size > QUEUED_BYTES_MAX:
+        if queue.is_full:
             refusal = Overloaded(f"{len(queue.entries)} requests of this connection wait already")
             self._refuse(request, refusal)
             return
@@ -195,14 +128,14 @@ class Reads:
 
     def lets_past(self, request: Request, place: int) -> bool:
         """Whether an append may go into the batch, at this place of it, before what its connection has
-        asked for is answered. If so, ``answer_batch`` must follow."""
+        asked for is answered. If so, ``committed`` and ``reply`` must follow."""
         queue = self.queues.get(request.peer)
         if queue is None or not queue.entries:
             return True
-        if queue.obstacles or len(queue.entries) >= QUEUED_MAX:
+        if queue.obstacles or queue.is_full:
             return False
         passed = Passed(request)
-        self._past[place] = (list(queue.unbound), passed)
+        self._past[place] = (list(queue.unbound), passed, queue)
         queue.unbound.clear()
         queue.add(passed, 0)
         return True
@@ -224,7 +157,8 @@ class Reads:
     def reply(self, place: int, message: list[bytes]) -> None:
         """Reply to the request at this place of a batch, when it is its turn."""
         if place in self._past:
-            self._past.pop(place)[1].reply = message
+            _, passed, queue = self._past.pop(place)
+            queue.answer(passed, message)
         else:
             self._send(message)
 

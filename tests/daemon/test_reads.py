@@ -8,6 +8,7 @@ import secrets
 import weakref
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -16,10 +17,10 @@ from appends import append, event
 
 from rewind.answers import About, answer_appends, appends_in
 from rewind.backends.memory import MemoryBackend
+from rewind.daemon.queues import QUEUED_MAX, Passed
 from rewind.daemon.reads import (
     DEPARTED_S,
     PIECE_EVENTS,
-    QUEUED_MAX,
     RETRY_S_MAX,
     RETRY_S_MIN,
     Reads,
@@ -358,6 +359,35 @@ def test_so_many_appends_go_past_and_no_more(room: Room) -> None:
     assert not room.reads.lets_past(room.passing(b"a", b"last", "s"), 0)
 
 
+def test_replies_that_wait_for_a_reader_are_bounded_in_bytes(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rewind.daemon.queues.QUEUED_BYTES_MAX", 10_000)
+    room.peers.slow.add(b"a")
+    room.read(b"a", b"0")
+    count = 0
+    while room.reads.lets_past(request := room.passing(b"a", b"1", "s"), 0):
+        room.commit_taken([request])
+        count += 1
+    queued = room.reads.queues[b"a"].entries
+    replies = chain(*(entry.reply for entry, _ in queued if isinstance(entry, Passed)))
+    assert 9_000 < sum(map(len, replies)) < 11_000 and count > 50
+    room.peers.slow.clear()
+    room.reads.serve(room.now_s + 1)
+    assert len(room.answered()) == 1 + count
+    room.read(b"a", b"2")
+    assert room.reads.lets_past(room.passing(b"a", b"3", "s"), 0), "there is room again"
+
+
+def test_what_a_forgotten_peer_was_to_be_answered_counts_no_longer(room: Room) -> None:
+    room.read(b"a", b"1")
+    request = room.passing(b"a", b"2", "s")
+    assert room.reads.lets_past(request, 0)
+    room.reads.forget(b"a")
+    room.commit_taken([request])
+    assert room.reads.queues[b"a"].size == 0
+
+
 def test_the_reply_to_an_append_that_went_past_is_sent_at_the_end_too(room: Room) -> None:
     room.read(b"a", b"1")
     room.commit(room.passing(b"a", b"2", "s"))
@@ -596,7 +626,9 @@ def check(room: Room) -> None:
     assert sorted(reads._rotation) == sorted(reads.queues), "in the rotation exactly once"
     for peer, queue in reads.queues.items():
         assert queue.entries or peer in room.peers.gone, peer
-        assert queue.size == sum(size for _, size in queue.entries), peer
+        replies = (entry.reply for entry, _ in queue.entries if isinstance(entry, Passed))
+        size = sum(size for _, size in queue.entries) + sum(map(len, chain(*replies)))
+        assert queue.size == size, peer
     assert Counter(each.request.peer for each in reads._waiting) == reads._waiting._each
 
 

@@ -19,7 +19,7 @@ from raw import Raw
 from rewind.backends.log.backend import ENGINES
 from rewind.daemon.notices import PERIOD_S
 from rewind.daemon.peers import PIPE_MESSAGES_MAX
-from rewind.daemon.reads import QUEUED_MAX
+from rewind.daemon.queues import QUEUED_MAX
 from rewind.store.reading import EXAMINED_MAX
 from rewind.testing import Daemon
 from rewind.wire import native
