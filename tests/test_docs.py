@@ -16,11 +16,14 @@ from pages import blocks
 
 from rewind import errors
 from rewind.cli import entry
+from rewind.daemon.queues import QUEUED_MAX
 from rewind.daemon.settings import Settings, option, variable
 from rewind.errors import REQUEST_ERRORS, RewindError
 from rewind.events import Advance, Append
 from rewind.query import Condition, QueryItem
 from rewind.release import __version__
+from rewind.store.conditions import CONDITION_SEEKS_MAX
+from rewind.store.reading import EXAMINED_MAX
 from rewind.testing import Daemon
 from rewind.wire import Cursors, Names, Read, Streams, native
 
@@ -188,6 +191,19 @@ def test_every_limit_has_its_number(name: str) -> None:
 def exit_codes() -> set[int]:
     ours = {kind.exit_code for kind in exceptions()}
     return ours | {0, 2, entry.EXIT_BUG, entry.EXIT_IO, entry.EXIT_INTERRUPTED}
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("protocol", f"no more than {CONDITION_SEEKS_MAX:,} places of the index"),
+        ("choosing", f"no more than {CONDITION_SEEKS_MAX:,} places of the index"),
+        ("protocol", f"({EXAMINED_MAX:,} or 1 MiB where filters have to be compared)"),
+        ("protocol", f"may have {QUEUED_MAX:,} requests waiting behind a read"),
+    ],
+)
+def test_bounds_that_info_does_not_say_are_right_on_the_pages(page: str, words: str) -> None:
+    assert words in (DOCS / f"{page}.rst").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("code", sorted(exit_codes()))
