@@ -1,8 +1,9 @@
 """What every backend promises, a test for each promise.
 
 Subclass ``BackendContract`` beside a fixture ``kind`` that says how to open a backend, as
-test_backends.py does, and ``IndexContract`` (index_contract.py), which has queries, names and marks. Promises about damaged or foreign files are in test_backends.py too, since
-they need to know which files there are.
+test_backends.py does, and ``IndexContract`` (index_contract.py), which has queries, names and marks.
+Promises about damaged or foreign files are in test_backends.py too, since they need to know which files
+there are.
 """
 
 from __future__ import annotations
