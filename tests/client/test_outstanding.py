@@ -107,7 +107,13 @@ def test_what_goes_first_is_sent_before_all_that_waits_also_over_a_new_connectio
         outstanding.expect(call, NOW_S)
     in_order = [pack(3), pack(1), pack(2)]
     assert [message[2] for message in outstanding.to_send(NOW_S)] == in_order
+    late = read(4)
+    late.first = True
+    outstanding.ask(late)
     assert outstanding.overdue(1.0 + ATTEMPT_S_MIN) == ([], True)
+    in_order.insert(
+        1, pack(4)
+    )  # It is sent once, though it was not sent over the connection before.
     assert [message[2] for message in outstanding.to_send(NOW_S)] == in_order
 
 
