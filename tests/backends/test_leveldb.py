@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import struct
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -282,11 +284,31 @@ def test_a_broken_end_or_owner_is_damage(
     key: bytes, value: bytes | None, message: str, tmp_path: Path
 ) -> None:
     store = make(tmp_path / "store")
+    write(store, key, value)
+    with pytest.raises(StoreDamaged, match=message):
+        open_backend(str(store))
+
+
+def write(store: Path, key: bytes, value: bytes | None) -> None:
+    """Put an entry into the store's LevelDB; None deletes it."""
     db = leveldb.LevelDB(store / "leveldb", create=False)
     db.write([(key, value)], sync=True)
     db.close()
-    with pytest.raises(StoreDamaged, match=message):
+
+
+def test_files_of_a_newer_format_than_this_releases_are_damage(tmp_path: Path) -> None:
+    store = make(tmp_path / "store")
+    store_id = uuid.UUID(json.loads((store / "rewind.json").read_text())["store_id"])
+    write(store, b"s", struct.pack(">Q16s", 3, store_id.bytes))
+    with pytest.raises(StoreDamaged, match="has format 3, and rewind.json beside it an older one"):
         open_backend(str(store))
+
+
+def test_an_upgrade_that_had_seen_more_events_than_there_are_is_damage(old: Path) -> None:
+    write(old, b"h", struct.pack(">QQ", HEAD + 1, HEAD + 1))
+    with pytest.raises(StoreDamaged, match=f"end with position {HEAD}, .* knows position {HEAD + 1}"):
+        open_backend(str(old))
+    assert format_of(old) == 1
 
 
 def test_random_kills_of_upgrades_and_appends_of_old_releases_lose_nothing(
