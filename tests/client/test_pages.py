@@ -79,6 +79,14 @@ def tag_pages(requests: Requests, prefix: str) -> Any:
     return name_pages(requests, "tag", prefix)
 
 
+@pytest.mark.parametrize("name", ["b", "a", None])
+def test_names_that_do_not_go_on_are_malformed_and_no_endless_read(name: str | None) -> None:
+    asked = tag_pages(Requests(WHERE, 1), "")
+    asked.call().decode(Reply(b"", {"names": [("b", 1)], "next": "b", "end": False}, b""))
+    with pytest.raises(ValueError, match="goes on after"):
+        asked.call().decode(Reply(b"", {"names": [], "next": name, "end": False}, b""))
+
+
 @pytest.mark.parametrize("kind", [EventPages, stream_pages, tag_pages, cursor_pages])
 def test_every_further_page_is_asked_of_the_store_that_gave_the_first(
     kind: Any, monkeypatch: pytest.MonkeyPatch

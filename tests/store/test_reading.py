@@ -153,13 +153,15 @@ def test_a_prefix_of_many_streams_finds_what_begins_with_it_and_nothing_else(
 
 
 class Counting(MemoryBackend):
-    """A backend that counts the records it hands out."""
+    """A backend that counts the records it hands out, and how many each time."""
 
     fetched = 0
+    rounds: tuple[int, ...] = ()
 
     def read_stream(self, *page: Any) -> list[bytes]:
         records = super().read_stream(*page)
         self.fetched += len(records)
+        self.rounds += (len(records),)
         return records
 
 
@@ -182,6 +184,9 @@ def test_a_filtered_read_fetches_what_its_limit_suggests() -> None:
     assert backend.fetched == 2
     store.read(Read(stream="s", types=("t1",), limit=10, backwards=True))
     assert backend.fetched == 2 + 20
+    backend.rounds = ()
+    store.read(Read(stream="s", types=("none",), limit=3))
+    assert backend.rounds == (6, 24, 96, 384, EXAMINED_MAX - 6 - 24 - 96 - 384)
 
 
 def test_a_name_is_found_without_looking_at_what_else_is_stored() -> None:
