@@ -30,7 +30,7 @@ from rewind import answers
 from rewind.answers import About
 from rewind.daemon.notices import Notices
 from rewind.daemon.queues import GorewindAnswer, PageRead, Passed, Queue
-from rewind.daemon.waiting import Waiting, WaitingRead
+from rewind.daemon.waiting import Waiting, WaitingRead, places_of
 from rewind.errors import Overloaded, RequestError, ShuttingDown, StoreDamaged
 from rewind.events import Append, Appended, Record
 from rewind.store import Store
@@ -275,7 +275,7 @@ class Reads:
         queue = self.queues.get(peer)
         if queue is not None:
             queue.clear()
-        if self._waiting.count_of(peer):
+        if self._waiting.places_of(peer):
             self._waiting.take_where(lambda waiting: waiting.request.peer == peer)
 
     # Reads that wait
@@ -290,22 +290,25 @@ class Reads:
             self._send(replies.encode_read(request, page))
             return
         peer = request.peer
-        self._check_places(peer)
-        self._waiting.add(WaitingRead(request, read, page.next, deadline_s, connection))
+        places = places_of(read)
+        self._check_places(peer, places)
+        self._waiting.add(WaitingRead(request, read, page.next, deadline_s, connection, places))
 
-    def _check_places(self, peer: bytes) -> None:
-        """Raise ``Overloaded`` unless there is a place for one more waiting read of this peer."""
-        if self._no_place(peer):
+    def _check_places(self, peer: bytes, places: int) -> None:
+        """Raise ``Overloaded`` unless one more waiting read of this peer has the places that it takes."""
+        if self._no_place(peer, places):
             self._end_departed()
-        if full := self._no_place(peer):
+        if full := self._no_place(peer, places):
             raise Overloaded(f"{full} wait already; try again without wait_ms")
 
-    def _no_place(self, peer: bytes) -> str:
+    def _no_place(self, peer: bytes, places: int) -> str:
         """Whose waiting reads are as many as may be; empty if there is a place."""
-        if self._waiting.count_of(peer) >= native.WAITING_READS_EACH_MAX:
-            return f"{native.WAITING_READS_EACH_MAX} reads of this connection"
-        if len(self._waiting) >= native.WAITING_READS_MAX:
-            return f"{native.WAITING_READS_MAX} reads"
+        if self._waiting.places_of(peer) + places > native.WAITING_READS_EACH_MAX:
+            return (
+                f"{native.WAITING_READS_EACH_MAX} reads of this connection, or of many names fewer,"
+            )
+        if self._waiting.places + places > native.WAITING_READS_MAX:
+            return f"{native.WAITING_READS_MAX} reads, or of many names fewer,"
         return ""
 
     def _end_departed(self) -> None:

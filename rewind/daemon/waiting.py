@@ -26,6 +26,7 @@ from rewind.wire.envelope import Request
 from rewind.wire.native import Read
 
 COMPARED_MAX = 4_096  # a commit compares so many reads with events, in 3 ms; others look themselves
+PLACE_NAMES = 64  # a query of more names takes another place for so many: 30 kB where they are long
 STALE_MAX = 64  # a heap is made anew when so many entries, and half of them, are of reads that left
 
 #: Kind of name (``stream``, ``tag``, ``type``, ``category``, ``prefix``), name.
@@ -36,7 +37,7 @@ class WaitingRead(msgspec.Struct):
     """A READ that has found nothing and waits for events until ``deadline_s`` (monotonic).
 
     ``after``: nothing up to this position, or version of its stream, matches. ``connection``: the number
-    of the one it came over; None where that is not known.
+    of the one it came over; None where that is not known. ``places``: how many it takes.
     """
 
     request: Request
@@ -44,6 +45,7 @@ class WaitingRead(msgspec.Struct):
     after: int
     deadline_s: float
     connection: int | None
+    places: int = 1
 
     def further(self) -> Read:
         """What is left of the read."""
@@ -71,7 +73,8 @@ class Waiting:
         self._reads: dict[int, _Filed] = {}  # By a number that grows with each read.
         self._number = 0
         self._head = 0  # Every event up to here was looked at for the reads that are here.
-        self._each: Counter[bytes] = Counter()  # By peer; whose is 0 is not in it.
+        self.places = 0  # All reads here take so many together.
+        self._each: Counter[bytes] = Counter()  # Places by peer; whose is 0 is not in it.
         self._deadlines = _Due()
         # A read has a turn when the head gets there, whatever the events are.
         self._positions = _Due()
@@ -85,8 +88,8 @@ class Waiting:
     def __iter__(self) -> Iterator[WaitingRead]:
         return (filed.waiting for filed in self._reads.values())
 
-    def count_of(self, peer: bytes) -> int:
-        """How many reads of this peer wait."""
+    def places_of(self, peer: bytes) -> int:
+        """How many places the waiting reads of this peer take."""
         return self._each.get(peer, 0)
 
     def due_s(self) -> float | None:
@@ -109,7 +112,8 @@ class Waiting:
             for kind, name in keys:
                 self._by_key[kind].setdefault(name, {})[number] = filed
         self._reads[number] = filed
-        self._each[waiting.request.peer] += 1
+        self.places += waiting.places
+        self._each[waiting.request.peer] += waiting.places
         self._deadlines.add(waiting.deadline_s, number, self._reads)
         if position is not None:
             self._positions.add(position, number, self._reads)
@@ -192,7 +196,7 @@ class Waiting:
         place = event.position if read.stream is None else event.version
         over = read.stream is not None and place == read.until
         if place <= waiting.after:  # It waits for what comes behind a place that is not there yet.
-            return over
+            return over or not compare
         if not filed.by_key and compare:
             if filed.matches is None:
                 filed.matches = _matches(read)
@@ -212,7 +216,8 @@ class Waiting:
                 del names[name]
         waiting = filed.waiting
         peer = waiting.request.peer
-        self._each[peer] -= 1
+        self.places -= waiting.places
+        self._each[peer] -= waiting.places
         if not self._each[peer]:
             del self._each[peer]
         return waiting
@@ -223,6 +228,13 @@ class Waiting:
         if waiting.read.stream is None:
             waiting.after = max(waiting.after, self._head)
         return waiting
+
+
+def places_of(read: Read) -> int:
+    """How many of the places for waiting reads this one takes: the names of a query are memory."""
+    if read.query is None:
+        return 1
+    return -(-sum(item.names for item in read.query) // PLACE_NAMES)
 
 
 def _matches(read: Read) -> Callable[[Event], bool]:

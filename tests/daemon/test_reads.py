@@ -25,6 +25,7 @@ from rewind.daemon.reads import (
     RETRY_S_MIN,
     Reads,
 )
+from rewind.daemon.waiting import PLACE_NAMES
 from rewind.errors import RequestError
 from rewind.store import Store
 from rewind.wire.envelope import Request, decode_request
@@ -511,6 +512,21 @@ def test_a_connection_has_a_share_of_the_places_for_waiting_reads(room: Room) ->
         room.read(b"greedy", b"%d" % n, after=1, wait_ms=1_000)
     room.turn(seconds=1)
     assert room.answered() == [], "what was answered has left its place"
+
+
+def test_a_waiting_read_of_many_names_takes_as_many_places_as_it_has_memory(room: Room) -> None:
+    query = [{"tags": [f"{item}-{name}" for name in range(16)]} for item in range(64)]
+    fit = WAITING_READS_EACH_MAX * PLACE_NAMES // 1_024
+    for n in range(fit + 1):
+        room.read(b"greedy", b"%d" % n, query=query, wait_ms=1_000)
+    room.read(b"modest", b"another", query=query[:1], wait_ms=1_000)
+    room.turn(seconds=1)
+    assert room.answered() == [b"%d" % fit]
+    for peer in range(WAITING_READS_MAX // WAITING_READS_EACH_MAX):
+        for n in range(fit):
+            room.read(b"greedy %d" % peer, b"%d-%d" % (peer, n), query=query, wait_ms=1_000)
+    room.turn(seconds=1)
+    assert len(room.answered()) == fit + 1, "of all connections, all places are taken"
 
 
 def test_the_places_of_those_who_left_are_given_to_others(room: Room) -> None:

@@ -173,6 +173,21 @@ def test_beyond_its_bound_a_commit_wakes_reads_without_comparing(
     assert [read.further().after for read in reads] == [2, 2]
 
 
+def test_reads_that_wait_for_a_place_far_ahead_hold_no_commit_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "COMPARED_MAX", 150)
+    log, table = Log(), Waiting()
+    reads = [waiting_read(types=("t",), after=10**9) for _ in range(50)]
+    reads += [waiting_read(stream="s", after=10**9) for _ in range(50)]
+    for read in reads:
+        table.add(read)
+    assert table.take([log.add("s")], 0.0) == []
+    # Each event is looked up for all of them, so after a few events they look themselves.
+    assert table.take([log.add("s") for _ in range(1_000)], 0.0) == reads
+    assert {read.further().after for read in reads} == {10**9}
+
+
 def test_reads_that_left_are_not_kept() -> None:
     table = Waiting()
     for n in range(10 * STALE_MAX):
@@ -180,7 +195,7 @@ def test_reads_that_left_are_not_kept() -> None:
         assert len(table.take_where(lambda read: True)) == 1
     for heap in (table._deadlines._heap, table._positions._heap):
         assert len(heap) <= STALE_MAX + 2
-    assert not any(table._by_key.values()) and table.count_of(b"p") == 0
+    assert not any(table._by_key.values()) and table.places_of(b"p") == table.places == 0
 
 
 # --- at random --------------------------------------------------------------------------
