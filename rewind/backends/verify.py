@@ -81,7 +81,11 @@ def _check_record(
         yield str(damage)
     by_id = own_id_position(prefix, event.id_bytes)
     if by_id is None:
-        by_id = backend.positions([event.id_bytes]).get(event.id_bytes)
+        try:
+            by_id = backend.positions([event.id_bytes]).get(event.id_bytes)
+        except StoreDamaged as damage:
+            yield str(damage)
+            return
     if by_id != position:
         yield f"id {event.id} leads to position {by_id}, not {position}"
 
@@ -89,19 +93,27 @@ def _check_record(
 def _check_streams(backend: Backend) -> Iterator[str]:
     after = ""
     total = 0
-    while page := backend.streams("", after, _PAGE):
-        for name, version in page:
-            total += version
-            try:
-                records = backend.read_stream(name, version - 1, version + 1, 2, _PAGE_BYTES)
-            except StoreDamaged as damage:
-                yield str(damage)
-                continue
-            if len(records) != 1:
-                yield f"stream {name!r} says version {version}, but its events do not end there"
-        after = page[-1][0]
+    try:
+        while page := backend.streams("", after, _PAGE):
+            for name, version in page:
+                total += version
+                yield from _check_stream(backend, name, version)
+            after = page[-1][0]
+    except StoreDamaged as damage:
+        yield str(damage)
+        return
     if total != backend.last().position:
         yield f"the streams count {total} events, the store {backend.last().position}"
+
+
+def _check_stream(backend: Backend, name: str, version: int) -> Iterator[str]:
+    try:
+        records = backend.read_stream(name, version - 1, version + 1, 2, _PAGE_BYTES)
+    except StoreDamaged as damage:
+        yield str(damage)
+        return
+    if len(records) != 1:
+        yield f"stream {name!r} says version {version}, but its events do not end there"
 
 
 def _names_of(event: Event) -> list[tuple[str, str]]:

@@ -221,3 +221,15 @@ def test_a_seek_takes_no_more_memory_where_the_next_event_is_far_away(backend: B
         assert tracemalloc.get_traced_memory()[1] < 100_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("letter", ["n", "i", "v", "t", "m"])
+def test_a_check_says_what_is_damaged_and_goes_on(backend: Backend, letter: str) -> None:
+    Scribe(backend).write({"stream": "b", "id": b"i" * 16}, marks={"cursor:c": b"\x92\0\0"})
+    key = next(key for key in entries(backend) if key.startswith(letter.encode()))
+    put(backend, key, b"\0")
+    put(backend, name_key("tag", "one") + pack_u64(1), None)
+    lines = list(backend.check())
+    assert "tag 'one' does not lead to position 1" in lines
+    assert "the names of kind tag lead to 4 events, and should to 5" in lines
+    assert len(lines) > 2
