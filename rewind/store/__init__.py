@@ -56,6 +56,7 @@ VERSIONS_CACHED = 65_536  # 10 MB: the version of a stream written often is know
 PLAN_TRIES = 3  # a backend that is ahead says so at once; after three it does not keep still
 CATCH_UP_EVENTS = 1_000  # a page of what another committed takes a few milliseconds
 CATCH_UP_BYTES = 4 * 1024 * 1024
+NAMES_PAGE_MAX = 500  # Each name is two seeks in the index: 5 ms, in which no append is committed.
 CONFIRM_S = 1.0  # For so long at most are appends acknowledged whose files were deleted.
 
 
@@ -329,11 +330,11 @@ class Store:
             return ReadAnswer(0, array_of(0, ()), self.head, self.head, True, True, None)
         first, last = span
         records = self._records(first, last)
-        events = [decode_event(record) for record in records]
-        own_ids = tuple(event.id_bytes for event in events)
+        keys = [decode_key(record) for record in records]
+        own_ids = tuple(key.id_bytes for key in keys)
         if not all(id.startswith(self.own_prefix) for id in own_ids):
             own_ids = ()
-        versions = {event.stream: event.version for event in events}
+        versions = {key.stream: key.version for key in keys}
         appended = Appended(first, last, own_ids, versions, True, self.durability)
         chunk = join_records(records)
         return ReadAnswer(
@@ -402,8 +403,9 @@ class Store:
     ) -> tuple[list[tuple[str, int]], bool]:
         """A page of (name, last position) of types, tags or categories, and whether it is the last.
 
-        ``kind``, ``after``: as ``Backend.names`` has them.
+        ``kind``, ``after``: as ``Backend.names`` has them. It may end early, after NAMES_PAGE_MAX.
         """
+        limit = min(limit, NAMES_PAGE_MAX)
         names = self.backend.names(kind, prefix, after, limit + 1)
         return names[:limit], len(names) <= limit
 

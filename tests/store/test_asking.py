@@ -8,7 +8,7 @@ from appends import append, event, filled, key
 from rewind.backends.contract import Commit
 from rewind.errors import StoreDamaged
 from rewind.events import Appended, own_id
-from rewind.store import Cursor, Store
+from rewind.store import NAMES_PAGE_MAX, Cursor, Store
 from rewind.store.cursors import LAGS_MAX, encode_cursor, mark_of
 from rewind.wire.native import Read
 
@@ -20,6 +20,16 @@ def test_names_are_told_in_order_and_in_pages_with_their_last_position() -> None
     assert store.names("type", "", "t1", 1) == ([("t2", 9)], True)
     assert store.names("tag", "g", "g2", 10) == ([("g3", 9), ("g4", 10)], True)
     assert store.names("category", "o", None, 10) == ([("odd", 10)], True)
+
+
+def test_a_page_of_names_ends_before_it_holds_appends_up() -> None:
+    store = filled(0)
+    tags = [f"tag-{number:04}" for number in range(2 * NAMES_PAGE_MAX)]
+    store.append([append(*(event(tags=[tag]) for tag in tags))])
+    names, end = store.names("tag", "", None, 10_000)
+    assert [name for name, _ in names] == tags[:NAMES_PAGE_MAX] and not end
+    names, end = store.names("tag", "", names[-1][0], 10_000)
+    assert [name for name, _ in names] == tags[NAMES_PAGE_MAX:] and end
 
 
 def test_an_append_is_found_by_its_append_id() -> None:
