@@ -25,6 +25,7 @@ from rewind.query import QueryItem
 # An item that finds nothing in so many seeks lets the next one go on. Several share what a walk may have.
 ITEM_SEEKS_MAX = 64
 ASKED_MIN = 8  # So often a list is asked before it may be left out of a walk that is sifted.
+FURTHER_SEEKS = 200  # A walk that is sifted goes on for so many, however many names it has.
 
 _END = 2**63  # it is behind every place
 _START = -_END
@@ -95,6 +96,7 @@ class Walk:
             _Item(item, open_places, sign, sifted, self._seeks) for item in items if after < until
         ]
         self._seeks_max = seeks_max
+        self._sifted = sifted
         self._found_by = self._items[0] if self._items else None
         self.reached = until + 1 if backwards else after
 
@@ -118,6 +120,11 @@ class Walk:
         # The next place of each item: 0 if it matches, 1 if that is not known yet; the item's number.
         heap = [(*item.seek(self._first), index) for index, item in enumerate(items)]
         heapify(heap)
+        seeks_max = self._seeks_max
+        if (
+            self._sifted
+        ):  # A page of a thousand names would else be over when each was looked at once.
+            seeks_max = max(seeks_max, seeks.count + FURTHER_SEEKS)
         last = _START
         while heap:
             place, unknown, index = heap[0]
@@ -128,7 +135,7 @@ class Walk:
                 self.reached = sign * place
                 self._found_by = items[index]
                 yield sign * place
-            if seeks.count >= self._seeks_max:
+            if seeks.count >= seeks_max:
                 # The place of an item that does not know yet whether it matches is left out, unless
                 # another item has found it.
                 self.reached = sign * max(place - unknown, last)

@@ -9,7 +9,7 @@ import pytest
 
 from rewind.backends import matching
 from rewind.backends.contract import SEEKS_MAX
-from rewind.backends.matching import ITEM_SEEKS_MAX, Places, Walk, find
+from rewind.backends.matching import FURTHER_SEEKS, ITEM_SEEKS_MAX, Places, Walk, find
 from rewind.query import QueryItem, category_of, matcher
 
 Event = tuple[
@@ -211,6 +211,15 @@ def test_an_item_that_finds_nothing_does_not_hold_the_others_up() -> None:
     found = find(Walk([never, always], lists.open, 0, len(events), False, 1_000), 10_000)
     assert found.positions == list(range(2, found.reached + 1, 2))
     assert found.reached > 200
+
+
+def test_a_page_of_many_names_has_more_than_an_event() -> None:
+    events: list[Event] = [(f"a-{index % 1_024}", "x", ()) for index in range(2_000)]
+    lists = Lists(events)
+    item = QueryItem(streams=[f"a-{index}" for index in range(1_024)])
+    walk = Walk([item], lists.open, 0, len(events), False, 1_000, sifted=True)
+    positions, reached = find(walk, 10_000)
+    assert positions == list(range(1, reached + 1)) and len(positions) >= FURTHER_SEEKS
 
 
 @pytest.mark.parametrize("back", [False, True])
