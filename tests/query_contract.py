@@ -471,6 +471,9 @@ class QueryContract:
         assert client.head() == 1
         with pytest.raises(TypeError, match="a query names no stream"):
             client.decide(lambda events: event(), query=name)
+        for on in ({"query": name}, {"stream": "user-1"}):
+            with pytest.raises(TypeError, match="of one pair too"):
+                client.decide(lambda events: ("user-1", event()), **on)
 
     def test_a_decision_for_nothing(self, client: Any) -> None:
         for nothing in (None, []):

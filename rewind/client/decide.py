@@ -72,9 +72,12 @@ def decide(
                 pairs, expected, id, None, conditions, None, store_id
             )
             return appended
-        except ConcurrencyConflict:
+        except ConcurrencyConflict as conflict:
             left -= 1
             if not left:
+                conflict.add_note(
+                    f"decide gave up: others were faster each time, attempts={attempts}"
+                )
                 raise
         except IdConflict:  # Another decision on the same command was stored meanwhile.
             if id is None:
@@ -104,6 +107,9 @@ def _pairs(decided: Any, stream: str | None) -> list[Any]:
         return []
     if isinstance(decided, NewEvent):
         decided = (decided,)
+    if isinstance(decided, tuple) and decided and isinstance(decided[0], str):
+        advice = "let it return a list of (stream, event) pairs, of one pair too"
+        raise wrong_kind("what the decision returned", decided, advice)
     advice = "let it return a NewEvent, a list of them or of (stream, event) pairs, or None"
     pairs = list(several(decided, "what the decision returned", advice))
     for index, event in enumerate(pairs):

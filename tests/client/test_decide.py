@@ -73,8 +73,9 @@ def test_the_last_conflict_is_raised(client: Any, what: Any, error: type[Excepti
         client.append("s", NewEvent("between", tags=["vip"]))
         return [("s", NewEvent("decided"))]
 
-    with pytest.raises(error):
+    with pytest.raises(error) as raised:
         client.decide(decision, attempts=4, **what)
+    assert raised.value.__notes__ == ["decide gave up: others were faster each time, attempts=4"]
     assert seen == [0, 1, 2, 3]
     assert client.last(query=QueryItem(types=["decided"])) is None
 
