@@ -79,7 +79,7 @@ def moves(name: str, advance: Advance, at: int | None, head: int, beside_events:
     position = advance.position
     if position is not None and position > head:
         raise BadRequest(
-            f"cursors[{quoted(name)}] would be at {position}, and the head is {head}: give the position "
+            f"cursor {quoted(name)} would be at {position}, and the head is {head}: give the position "
             "of an event that was read"
         )
     if advance.expected is not None and advance.expected != actual:

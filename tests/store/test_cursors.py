@@ -92,7 +92,7 @@ def test_a_place_beyond_the_head_before_the_append_is_a_bad_request(
 ) -> None:
     refused = outcomes(store, moved)[0]
     assert isinstance(refused, BadRequest)
-    assert "cursors['c'] would be at 11, and the head is 10" in str(refused)
+    assert "cursor 'c' would be at 11, and the head is 10" in str(refused)
     assert isinstance(outcomes(store, append(), moved)[1], Appended), "the commit has added one"
 
 
