@@ -321,7 +321,7 @@ def _check_nothing_there(path: Path) -> None:
     if entries:
         raise StoreForeign(
             f"{path} holds no Rewind store but other files ({entries[0]} ...): "
-            "give an empty or a new directory"
+            "name a store, or an empty or new directory for one"
         )
 
 

@@ -109,7 +109,7 @@ class EventPages:
         for name in ("backwards", "since", "prefix", "until"):
             if getattr(read, name) not in (None, False, ""):
                 raise BadRequest(
-                    f"a read with {name} makes no condition, since it leaves out events that matter: "
+                    f"a read with {name} makes no condition, since it may leave out events that matter: "
                     "read forwards, by types, tags, categories or a query"
                 )
         if self.head is None:
