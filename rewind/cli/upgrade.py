@@ -23,8 +23,8 @@ BAR_COLUMNS = 20  # with the numbers beside it, it fits on the line of progress
 def upgrade(store: str) -> None:
     """Bring a store of an earlier release up to date.
 
-    STORE is a URL or a path, and no daemon has it open. Every start of a daemon on it does the same
-    first.
+    STORE is a URL or a path, and no daemon has it open. Whatever opens it to write does the same first.
+    An earlier release cannot open it afterwards.
     """
     from rewind.backends import open_backend
     from rewind.backends.directory import format_of
