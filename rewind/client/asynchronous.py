@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rewind.arguments import flag_of, number_of, place_of, text_of
 from rewind.client.appends import Cursors
 from rewind.client.async_subscription import AsyncSubscription
-from rewind.client.beginning import Beginning, Steps, begin, subscription_read
+from rewind.client.beginning import Beginning, Pause, Steps, begin, subscription_read
 from rewind.client.blocking import ENDPOINT
 from rewind.client.decide import decide
 from rewind.client.follow import Delivery
@@ -321,6 +321,9 @@ class AsyncClient:
                         if step is not asked:
                             self._transport.ask(step)
                         found = step.value(await self._transport.answer(step))
+                    elif isinstance(step, Pause):
+                        await asyncio.sleep(step.seconds)
+                        found = None
                     else:
                         found = await step
                 except RewindError as error:

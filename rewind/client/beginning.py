@@ -24,8 +24,14 @@ from rewind.wire.replies import CursorRow, Reply, read_of
 
 T = TypeVar("T")
 
-#: It yields calls, and what else is to be waited for, and is sent what they give.
+#: It yields calls, pauses, and what else is to be waited for, and is sent what they give.
 Steps = Generator[Any, Any, T]
+
+
+class Pause(NamedTuple):
+    """A step that waits for so many seconds."""
+
+    seconds: float
 
 
 class Beginning(NamedTuple):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import time
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from datetime import datetime
@@ -18,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from rewind.arguments import flag_of, number_of, place_of, text_of, wrong_kind
 from rewind.client.appends import Cursors
-from rewind.client.beginning import Beginning, Steps, begin, subscription_read
+from rewind.client.beginning import Beginning, Pause, Steps, begin, subscription_read
 from rewind.client.decide import decide
 from rewind.client.follow import Delivery
 from rewind.client.names import CursorInfo, ask_cursor, cursor_pages, name_pages, stream_pages
@@ -418,7 +419,13 @@ class Client:
             step = next(steps)
             while True:
                 try:
-                    found = self._run(step) if isinstance(step, Call) else _awaited(step)
+                    if isinstance(step, Call):
+                        found = self._run(step)
+                    elif isinstance(step, Pause):
+                        time.sleep(step.seconds)
+                        found = None
+                    else:
+                        found = _awaited(step)
                 except RewindError as error:
                     step = steps.throw(error)
                 else:

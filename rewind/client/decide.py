@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import copy
 import inspect
+import random
 from collections.abc import Callable
 from typing import Any
 
 from rewind.arguments import at_least_one, several, text_of, wrong_kind
-from rewind.client.beginning import Steps
+from rewind.client.beginning import Pause, Steps
 from rewind.client.pages import EventPages, to_read
 from rewind.client.requests import Id, Requests
 from rewind.errors import BadRequest, ConcurrencyConflict, IdConflict
 from rewind.events import Appended, Event, NewEvent, uuid_of
 from rewind.query import Query, QueryItem
 from rewind.wire.native import Read
+
+PAUSE_S_MIN, PAUSE_S_MAX = 0.002, 0.25  # the time of a decision, and of a hundred of them
 
 Decision = Callable[[Any], Any]
 Fold = Callable[[Any, Event], Any]
@@ -37,6 +40,7 @@ def decide(
 ) -> Steps[Appended | None]:
     """Read what matters, decide, append; on a conflict again. See ``Client.decide``."""
     left, store_id = at_least_one(attempts, "attempts"), requests.store_id
+    pause_s = PAUSE_S_MIN
     id = None if append_id is None else uuid_of(append_id, "append_id")
     read = _what_matters(stream, query)
     stream = read.stream
@@ -86,6 +90,9 @@ def decide(
             if stored is None:
                 raise
             return stored
+        # It is random: many that decide at once would go in step, and one of them succeed a round.
+        yield Pause(random.uniform(0, pause_s))
+        pause_s = min(2 * pause_s, PAUSE_S_MAX)
 
 
 def _what_matters(stream: str | None, query: Query | QueryItem | None) -> Read:

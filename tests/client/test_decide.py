@@ -65,8 +65,14 @@ def test_a_conflict_is_decided_again_on_what_there_is_then(client: Any, what: An
     ("what", "error"),
     [({"stream": "s"}, rewind.WrongExpectedVersion), ({"query": VIP}, rewind.ConditionFailed)],
 )
-def test_the_last_conflict_is_raised(client: Any, what: Any, error: type[Exception]) -> None:
+def test_the_last_conflict_is_raised(
+    client: Any, what: Any, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[int] = []
+    pauses: list[tuple[float, float]] = []
+    monkeypatch.setattr(
+        "rewind.client.decide.random.uniform", lambda *bounds: pauses.append(bounds) or 0.0
+    )
 
     def decision(events: list[rewind.Event]) -> Any:
         seen.append(len(events))
@@ -77,6 +83,7 @@ def test_the_last_conflict_is_raised(client: Any, what: Any, error: type[Excepti
         client.decide(decision, attempts=4, **what)
     assert raised.value.__notes__ == ["decide gave up: others were faster each time, attempts=4"]
     assert seen == [0, 1, 2, 3]
+    assert pauses == [(0, 0.002), (0, 0.004), (0, 0.008)]  # There is none behind the last attempt.
     assert client.last(query=QueryItem(types=["decided"])) is None
 
 
