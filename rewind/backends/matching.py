@@ -69,9 +69,9 @@ class Walk:
     it has looked at ``seeks_max`` places and at least at one of every name.
 
     ``sifted``: whoever walks compares each event with the items, and calls ``rejected`` where it does not
-    match. Then a list that has held three in four of the places it was asked for is not asked any more,
-    while so many are not rejected: to seek in a long list costs more than to look at an event that is
-    read anyway. ``sure``: whether all lists were asked for the position found last.
+    match. Then a list that has held a third of the places it was asked for is not asked any more, while
+    so many are not rejected: to seek in a long list, and then to read what is there, costs more than to
+    read an event and look at it. ``sure``: whether all lists were asked for the position found last.
 
     ``reached``: what it has looked at, whole: everything up to this position, or, ``backwards``, down to
     it. ``places``: the lists that were asked for the position found last, one of each part of its item;
@@ -185,13 +185,13 @@ class _Item:
     def rejected(self) -> None:
         """Ask all parts again, if those that are left out would have disagreed too often."""
         self._rejected += 1
-        if 4 * self._rejected > self._found + ASKED_MIN:
+        if 3 * self._rejected > 2 * (self._found + ASKED_MIN):
             self._asked = self._parts
             for part in self._parts:
                 part.asked = part.agreed = 0
 
     def _ask_fewer(self) -> None:
-        """Leave out the parts that nearly always agree, but one."""
+        """Leave out the parts that often agree, but one."""
         differ = [part for part in self._asked if not part.agrees]
         self._asked = differ or self._asked[:1]
         self._found = self._rejected = 0
@@ -238,8 +238,8 @@ class _Merged:
 
     @property
     def agrees(self) -> bool:
-        """Whether it has nearly always held what it was asked for."""
-        return self.asked >= ASKED_MIN and 4 * self.agreed >= 3 * self.asked
+        """Whether it has often held what it was asked for."""
+        return self.asked >= ASKED_MIN and 3 * self.agreed >= self.asked
 
     def seek(self, place: int) -> int:
         """The first place from ``place`` on; ``_END`` if there is none."""
