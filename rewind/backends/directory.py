@@ -163,7 +163,15 @@ class Directory:
         if self.read_only or self.format == self._newest_format:
             return
         assert not self._places, "it is called before finish, which watches rewind.json"
+        before = self.format
         self._describe(complete=not self.created)
+        # It is a warning, so that people see it whatever opened the store: there is no way back.
+        log.warning(
+            "the format of %s was %d and is %d: earlier releases of Rewind do not open it any more",
+            self.path,
+            before,
+            self.format,
+        )
 
     def _describe(self, complete: bool) -> None:
         """Write the identity anew: files of the newest format."""

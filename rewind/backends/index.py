@@ -282,12 +282,13 @@ class Index:
                 block = block or self._source.block_at(address)
                 (record,) = self._between(block, position, position)
             names = decode_names(record)
-            if not matches(names.stream, names.type, names.tags) and not walk.sure:
+            misplaced = names.position != position
+            if misplaced or not matches(names.stream, names.type, names.tags):
+                if misplaced or walk.sure:
+                    raise self.damaged(f"position {position} does not match what led there")
                 walk.rejected()
                 last = position
                 continue
-            if names.position != position or not matches(names.stream, names.type, names.tags):
-                raise self.damaged(f"position {position} does not match the query that led there")
             size += len(record)
             if records and size > bytes_max:
                 return records, last

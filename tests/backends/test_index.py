@@ -134,7 +134,7 @@ def test_a_broken_posting_is_damage(backend: Backend, value: bytes, last: int) -
 def test_a_posting_that_leads_to_another_event_is_damage(backend: Backend) -> None:
     put(backend, G + pack_u64(6), b"\0\x1f")  # all five, and three have it
     assert found(backend, tags=["g"]) == [1, 2, 3, 4, 5, 6]
-    with pytest.raises(StoreDamaged, match="position 5 does not match the query that led there"):
+    with pytest.raises(StoreDamaged, match="position 5 does not match what led there"):
         read(backend, tags=["g"])
     assert read(backend, types=["t"]) == 3
     assert re.search("tag 'g' leads to position 5, which has it not", "\n".join(backend.check()))
