@@ -7,7 +7,13 @@ from setuptools import find_packages, setup
 version: dict[str, str] = {}
 exec(Path("rewind/release.py").read_text(encoding="utf-8"), version)
 
-TEST = ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "psutil>=5.9"]
+TEST = [
+    "pytest>=8",
+    "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
+    "hypothesis>=6.100",
+    "psutil>=5.9",
+]
 
 setup(
     name="rewind-eventstore",
