@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,10 @@ from rewind.testing import Daemon
 # A shell that runs the tests in the background has their children ignore Ctrl-C, which some are sent.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What runs the tests may say how wide its own terminal is, which is not that of the commands they start.
+for size in ("COLUMNS", "LINES"):
+    os.environ.pop(size, None)
 
 DURABLE = [
     pytest.param(

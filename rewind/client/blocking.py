@@ -419,13 +419,7 @@ class Client:
             step = next(steps)
             while True:
                 try:
-                    if isinstance(step, Call):
-                        found = self._run(step)
-                    elif isinstance(step, Pause):
-                        time.sleep(step.seconds)
-                        found = None
-                    else:
-                        found = _awaited(step)
+                    found = self._run(step) if isinstance(step, Call) else _wait(step)
                 except RewindError as error:
                     step = steps.throw(error)
                 else:
@@ -445,10 +439,12 @@ class Client:
                 yield from ahead.take(self._transport.answer(ahead.call))
 
 
-def _awaited(step: Any) -> Any:
-    """There is no loop to wait for it in: raises ``WrongKind``."""
+def _wait(step: Any) -> Any:
+    """Pause. There is no loop to wait in for anything else: raises ``WrongKind``."""
+    if isinstance(step, Pause):
+        time.sleep(step.seconds)
+        return None
     if inspect.iscoroutine(step):
         step.close()
-    raise wrong_kind(
-        "decision", step, "give a function that is no coroutine, or use an AsyncClient"
-    )
+    advice = "give a function that is no coroutine, or use an AsyncClient"
+    raise wrong_kind("decision", step, advice)

@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,13 +65,20 @@ def test_a_file_is_never_replaced_by_a_socket(file: Path, name: str) -> None:
     assert file.read_text() == "precious"
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory whose files have paths that are short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="rewind-") as path:
+        yield Path(path)
+
+
 @pytest.mark.parametrize("scheme", DURABLE)
-def test_no_socket_takes_the_place_of_the_store(scheme: str, tmp_path: Path) -> None:
-    url = store_url(scheme, tmp_path)
+def test_no_socket_takes_the_place_of_the_store(scheme: str, short_path: Path) -> None:
+    url = store_url(scheme, short_path)
     with open(url) as client:
         client.append("s", NewEvent("t", b"kept"))
-    files = sorted(path for path in (tmp_path / "store").rglob("*") if path.is_file())
-    for path in [*files, tmp_path / "store" / "new"]:
+    files = sorted(path for path in (short_path / "store").rglob("*") if path.is_file())
+    for path in [*files, short_path / "store" / "new"]:
         done = start("--store", url, *binds(incoming=f"ipc://{path}"))
         assert_refused(78, "inside of the store's directory", done)
     with open(url) as client:
