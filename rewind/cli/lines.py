@@ -32,6 +32,7 @@ from rewind.wire.native import REQUEST_BYTES_MAX
 
 APPEND_EVENTS_MAX = 500  # one sync costs little for each of 500, and halves of 500 are soon tried
 APPEND_LINES_BYTES_MAX = 1024 * 1024  # a commit takes a few milliseconds, and memory stays small
+WAIT_S = 0.5  # Ctrl-C is heard so late at most.
 READ_BYTES = 256 * 1024  # the input is read in pieces of this size
 LINE_BYTES_MAX = 6 * REQUEST_BYTES_MAX  # JSON may write each byte of the largest event as \u00XX
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors begin a file with it; it is no part of the text
@@ -174,6 +175,9 @@ def lines_arriving(descriptor: int) -> Iterator[bytes | None]:
     while True:
         if not select.select([descriptor], [], [], 0)[0]:
             yield None
+            # Ctrl-C right in front of a call that blocks is not heard before that call returns.
+            while not select.select([descriptor], [], [], WAIT_S)[0]:
+                pass
         data = os.read(descriptor, READ_BYTES)
         if not data:
             break
