@@ -314,14 +314,12 @@ class Store:
         return read_page(self.backend, read, head, version)
 
     def _version_at(self, stream: str, head: int) -> int:
-        """How many events the stream had when the store was at ``head``, which was not long ago."""
-        version = self.version(stream)
-        while version and head < self.head:
-            (record,) = self.backend.read_stream(stream, version - 1, version, 1, 1)
-            if decode_key(record).position <= head:
-                break
-            version -= 1
-        return version
+        """How many events the stream had when the store was at ``head``."""
+        if head == self.head:
+            return self.version(stream)
+        item = QueryItem(streams=(stream,))
+        last = self.backend.matching((item,), 0, head, 1, backwards=True).positions
+        return decode_key(self.record_at(last[0])).version if last else 0
 
     def _read_append(self, append_id: bytes) -> ReadAnswer:
         """The events stored under an append id, or none."""

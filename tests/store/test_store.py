@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from appends import append, event, filled, key, positions
+from conftest import ALL_SCHEMES, store_url
 
+from rewind.backends import open_backend
 from rewind.backends.memory import MemoryBackend
 from rewind.errors import (
     BadRequest,
@@ -32,6 +35,32 @@ def test_an_event_is_found_by_id_of_either_kind() -> None:
     for unknown in (key(6), own_id(store.own_prefix, 4), own_id(store.own_prefix, 99)):
         with pytest.raises(UnknownEvent):
             store.read(Read(id=unknown))
+
+
+@pytest.mark.parametrize("scheme", ALL_SCHEMES)
+def test_a_stream_is_read_as_of_an_earlier_head_in_two_looks(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(open_backend(store_url(scheme, tmp_path)))
+    for _ in range(10):
+        store.append([append(event("s"), event("other"), event("s"))])
+    store.append([append(*[event("s")] * 1_000)])
+    looks: list[str] = []
+    for name in ("matching", "read", "read_stream"):
+        look = getattr(store.backend, name)
+        monkeypatch.setattr(
+            store.backend,
+            name,
+            lambda *given, name=name, look=look, **named: (
+                looks.append(name) or look(*given, **named)
+            ),
+        )
+    for head in range(31):
+        answer = store.read(Read(stream="s", limit=0), head)
+        assert (answer.head, answer.version) == (head, head - (head + 1) // 3)
+    assert len(looks) <= 2 * 31
+    assert store.read(Read(stream="never", limit=0), 5).version == 0
+    store.close()
 
 
 def test_a_range_between_ids_is_checked() -> None:
