@@ -52,7 +52,7 @@ BLOCK_CACHE_BYTES = 32 * 1024 * 1024  # It holds the index blocks of the tables 
 TABLE_FILE_BYTES = 8 * 1024 * 1024  # 10 million small events need fewer files than it may open.
 BLOOM_BITS = 10  # 1 % false positives: a new stream or id costs 2 us and no read of the disk.
 
-UPGRADE_STEP_BYTES = 2 * 1024 * 1024  # of blocks, which are in memory with their postings
+UPGRADE_STEP_BYTES = 2 * 1024 * 1024  # So much of blocks is in memory, with its postings.
 
 _BLOCK = b"e"
 _BLOCK_STOP = after_prefix(_BLOCK)

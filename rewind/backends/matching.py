@@ -97,23 +97,25 @@ class Walk:
         ]
         self._seeks_max = seeks_max
         self._sifted = sifted
-        self._found_by = self._items[0] if self._items else None
+        self._found_by: _Item | None = None
         self.reached = until + 1 if backwards else after
 
     @property
     def places(self) -> list[Places]:
-        assert self._found_by is not None, "a position was found"
-        return self._found_by.places()
+        return self._item().places()
 
     @property
     def sure(self) -> bool:
-        assert self._found_by is not None, "a position was found"
-        return self._found_by.sure
+        return self._item().sure
 
     def rejected(self) -> None:
         """The event found last does not match."""
+        self._item().rejected()
+
+    def _item(self) -> _Item:
+        """The item that the position found last is of."""
         assert self._found_by is not None, "a position was found"
-        self._found_by.rejected()
+        return self._found_by
 
     def __iter__(self) -> Iterator[int]:
         items, sign, stop, seeks = self._items, self._sign, self._stop, self._seeks
@@ -121,9 +123,8 @@ class Walk:
         heap = [(*item.seek(self._first), index) for index, item in enumerate(items)]
         heapify(heap)
         seeks_max = self._seeks_max
-        if (
-            self._sifted
-        ):  # A page of a thousand names would else be over when each was looked at once.
+        if self._sifted:
+            # A page of a thousand names would otherwise be over when each was looked at once.
             seeks_max = max(seeks_max, seeks.count + FURTHER_SEEKS)
         last = _START
         while heap:

@@ -171,9 +171,8 @@ class Postings:
         if back < 0:
             return 0
         length = self._mask.bit_length()
-        if (
-            length > back
-        ):  # It is not when the walk comes from far away, which may be a million bits.
+        if length > back:
+            # It is not when the walk comes from far away, and then the number would have millions of bits.
             length = (self._mask & ((2 << back) - 1)).bit_length()
         return self._last - length + 1 if length else 0
 

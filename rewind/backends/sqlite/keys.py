@@ -97,7 +97,7 @@ class _Finder:
 
     def __init__(self, first: Callable[[str, bytes], tuple[bytes, bytes] | None]) -> None:
         self._first = first
-        self._key = b""  # of the entry found last
+        self._key = b""  # The entry found last has it.
 
     def at(self, key: bytes) -> tuple[bytes, bytes] | None:
         return self._found("SELECT key, value FROM kv WHERE key >= ? ORDER BY key LIMIT 1", key)

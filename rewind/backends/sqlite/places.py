@@ -14,8 +14,8 @@ from rewind.backends.sqlite import tables
 from rewind.backends.sqlite.connection import Database
 from rewind.errors import StoreDamaged
 
-ROWS_MIN = 4  # a leap that leads astray has read no more
-ROWS_MAX = 256  # so many cost a multiple of the look-up itself
+ROWS_MIN = 4  # A leap that leads astray has read no more.
+ROWS_MAX = 256  # Reading so many costs a multiple of the look-up itself.
 
 
 def open_places(database: Database, head: int) -> OpenPlaces:

@@ -43,7 +43,7 @@ SCHEMA = (
 #: What format 2 adds to ``store``, which has one row.
 STORE_COLUMNS = (
     "format INTEGER NOT NULL DEFAULT 1",
-    "number INTEGER NOT NULL DEFAULT 0",  # of the last commit
+    "number INTEGER NOT NULL DEFAULT 0",  # The last commit has it.
     "indexed INTEGER NOT NULL DEFAULT 0",  # While the file is upgraded: the tables lead up to there.
 )
 
@@ -134,9 +134,9 @@ class NameStatements(NamedTuple):
     add: str
     forwards: str
     backwards: str
-    first: str  # of the names from one on
-    next: str  # of the names behind one
-    outside: str  # names that lead to no position that there can be
+    first: str  # It finds the first name from one on.
+    next: str  # It finds the first name behind one.
+    outside: str  # It finds names that lead to no position that there can be.
 
 
 def _name_statements(kind: str) -> NameStatements:
