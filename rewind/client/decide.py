@@ -44,11 +44,7 @@ def decide(
     id = None if append_id is None else uuid_of(append_id, "append_id")
     read = _what_matters(stream, query)
     stream = read.stream
-    if fold is None and initial is not None:
-        raise BadRequest("initial goes with fold: without one the state is a list of the events")
-    for name, function in (("decision", decision), ("fold", fold or _listed)):
-        if not callable(function):
-            raise wrong_kind(name, function, "give a function")
+    _check_functions(decision, fold, initial)
     if timeout_s is not None:
         requests = requests.within(timeout_s)
     while True:
@@ -101,6 +97,15 @@ def _what_matters(stream: str | None, query: Query | QueryItem | None) -> Read:
     if stream is not None:
         stream = text_of(stream, "stream")
     return to_read(stream=stream, query=query)
+
+
+def _check_functions(decision: Decision, fold: Fold | None, initial: Any) -> None:
+    """Raise ``WrongKind`` or ``BadRequest`` unless a state can be made and decided on with these."""
+    if fold is None and initial is not None:
+        raise BadRequest("initial goes with fold: without one the state is a list of the events")
+    for name, function in (("decision", decision), ("fold", fold or _listed)):
+        if not callable(function):
+            raise wrong_kind(name, function, "give a function")
 
 
 def _listed(events: list[Event], event: Event) -> list[Event]:
